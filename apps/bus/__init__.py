@@ -1,0 +1,1 @@
+"""Redis only: streams, the typed codec of engine values, the doorbell."""

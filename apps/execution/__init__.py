@@ -1,0 +1,1 @@
+"""Orders, trades and venues. The only place that touches a venue."""

@@ -1,0 +1,140 @@
+"""Orders, their events and fills; and, behind the venue protocol, the paper venue's own books."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from apps.market.models import MONEY, PRICE, QUANTITY, Instrument
+from apps.portfolio.models import Account, Position
+from apps.risk.models import OrderIntent
+
+
+class OrderStatus(models.TextChoices):
+    INITIALIZED = "INITIALIZED"
+    DENIED = "DENIED"
+    SUBMITTING = "SUBMITTING"
+    SUBMITTED = "SUBMITTED"
+    ACCEPTED = "ACCEPTED"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+
+class Order(models.Model):
+    """One order of ours, as far as we know. UNKNOWN means exactly that, and is left only by asking the venue."""
+
+    intent = models.OneToOneField(OrderIntent, on_delete=models.PROTECT, related_name="order")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="orders")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    client_order_id = models.CharField(max_length=40, unique=True)
+    venue = models.CharField(max_length=16)
+    venue_order_id = models.CharField(max_length=64, blank=True)
+    side = models.CharField(max_length=4, choices=OrderIntent.Side.choices)
+    quantity = models.DecimalField(**QUANTITY)
+    limit_price = models.DecimalField(**PRICE)
+    reducing = models.BooleanField()
+    status = models.CharField(max_length=16, choices=OrderStatus.choices, default=OrderStatus.INITIALIZED)
+    reason = models.CharField(max_length=200, blank=True)
+    filled_qty = models.DecimalField(**QUANTITY, default=0)
+    leaves_qty = models.DecimalField(**QUANTITY)
+    avg_px = models.DecimalField(**PRICE, null=True, blank=True)
+    ts_event = models.BigIntegerField(help_text="event time of the trigger, ms")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "status"])]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity.normalize():f} {self.instrument} {self.status}"
+
+
+class OrderEvent(models.Model):
+    """One step of an order through the state table. Append only."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    number = models.PositiveSmallIntegerField()
+    event = models.CharField(max_length=20)
+    status = models.CharField(max_length=16, choices=OrderStatus.choices, help_text="after the event")
+    detail = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["order", "number"], name="order_event_once")]
+
+    def __str__(self) -> str:
+        return f"{self.event} -> {self.status}"
+
+
+class Trade(models.Model):
+    """A fill of ours. Moves position, ledger, reservation and order in one transaction, once."""
+
+    venue = models.CharField(max_length=16)
+    trade_id = models.CharField(max_length=64)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="trades")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="trades")
+    position = models.ForeignKey(Position, on_delete=models.PROTECT, related_name="trades")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    sequence = models.BigIntegerField(help_text="account sequence")
+    side = models.CharField(max_length=4, choices=OrderIntent.Side.choices)
+    price = models.DecimalField(**PRICE)
+    quantity = models.DecimalField(**QUANTITY)
+    fee = models.DecimalField(**MONEY)
+    fee_currency = models.CharField(max_length=16)
+    ts_event = models.BigIntegerField(help_text="event time of the fill, ms")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["venue", "trade_id"], name="trade_once")]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity.normalize():f} {self.instrument} @ {self.price.normalize():f}"
+
+
+class VenueOrder(models.Model):
+    """The paper venue's own record of an order that it received. No foreign key to ours: another house's book."""
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        FILLED = "filled"
+        EXPIRED = "expired"
+
+    epoch_id = models.BigIntegerField()
+    shard = models.PositiveSmallIntegerField()
+    client_order_id = models.CharField(max_length=40, unique=True)
+    symbol = models.CharField(max_length=20)
+    instrument_id = models.BigIntegerField()
+    side = models.CharField(max_length=4)
+    quantity = models.DecimalField(**QUANTITY)
+    limit_price = models.DecimalField(**PRICE)
+    ts_trigger = models.BigIntegerField()
+    ts_mature = models.BigIntegerField(help_text="event time at which it meets the quote, ms")
+    scan_from = models.CharField(max_length=40, help_text="stream entry from which quotes are read")
+    known_quote = models.JSONField(null=True, blank=True, help_text="the quote known when the order was triggered")
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
+    reason = models.CharField(max_length=200, blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["epoch_id", "shard"], name="venue_order_open", condition=models.Q(status="open"))]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity.normalize():f} {self.symbol} {self.status}"
+
+
+class VenueTrade(models.Model):
+    """The paper venue's own record of a fill, with the quote that it was made against."""
+
+    order = models.OneToOneField(VenueOrder, on_delete=models.PROTECT, related_name="trade")
+    price = models.DecimalField(**PRICE)
+    quantity = models.DecimalField(**QUANTITY)
+    fee = models.DecimalField(**MONEY)
+    fee_currency = models.CharField(max_length=16)
+    ts_event = models.BigIntegerField()
+    quote = models.JSONField(help_text="bid, bid_quantity, ask, ask_quantity, ts_event of the quote in force")
+
+    def __str__(self) -> str:
+        return f"{self.quantity.normalize():f} @ {self.price.normalize():f}"

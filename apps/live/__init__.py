@@ -1,0 +1,1 @@
+"""Staff pages and their live updates. No models."""

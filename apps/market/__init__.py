@@ -1,0 +1,1 @@
+"""Instruments, bars, coverage, cursors, feed epochs; public REST of the exchange; raw segments."""

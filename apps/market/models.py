@@ -1,0 +1,201 @@
+"""What the market did and how much of it we can prove."""
+
+from __future__ import annotations
+
+from django.db import models
+
+PRICE = {"max_digits": 30, "decimal_places": 12}
+QUANTITY = {"max_digits": 36, "decimal_places": 12}
+MONEY = {"max_digits": 40, "decimal_places": 18}
+
+
+class Instrument(models.Model):
+    """A tradable pair of one source, with the filters that the source states.
+
+    The source is part of the key: the same symbol of a recording and of the live exchange may differ in precision.
+    """
+
+    source = models.CharField(max_length=64, help_text="live, synthetic:<seed> or replay:<fingerprint>")
+    symbol = models.CharField(max_length=20)
+    base_asset = models.CharField(max_length=16)
+    quote_asset = models.CharField(max_length=16)
+    price_decimals = models.PositiveSmallIntegerField(help_text="one tick is 10^-n of the quote asset")
+    quantity_decimals = models.PositiveSmallIntegerField(help_text="one step is 10^-n of the base asset")
+    quantity_min = models.DecimalField(**QUANTITY)
+    notional_min = models.DecimalField(**MONEY)
+    notional_max = models.DecimalField(**MONEY)
+    maker_fee = models.DecimalField(max_digits=10, decimal_places=8, help_text="fraction of the notional")
+    taker_fee = models.DecimalField(max_digits=10, decimal_places=8, help_text="fraction of the notional")
+    tradable = models.BooleanField()
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "symbol"], name="instrument_once_per_source")]
+        ordering = ["symbol"]
+
+    def __str__(self) -> str:
+        return self.symbol
+
+
+class FeedEpoch(models.Model):
+    """One uninterrupted identity of a feed. Keys, cursors and bars carry it, so two feeds never meet."""
+
+    class Kind(models.TextChoices):
+        LIVE = "live"
+        SYNTHETIC = "synthetic"
+        REPLAY = "replay"
+
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    source = models.CharField(max_length=64)
+    description = models.CharField(max_length=200, help_text="the file names of a replay, or the exchange's host")
+    shard_count = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"epoch {self.pk} ({self.kind}: {self.description})"
+
+
+class EpochInstrument(models.Model):
+    """An instrument that an epoch follows, and the shard that owns it there."""
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="members")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    shard = models.PositiveSmallIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "instrument"], name="instrument_once_per_epoch")]
+
+    def __str__(self) -> str:
+        return f"{self.instrument} in epoch {self.epoch_id}"
+
+
+class ShardCursor(models.Model):
+    """How far one shard of the stream has been read.
+
+    `replay_from` moves in one transaction with bars and state, and correctness rests on it. `seen_through` is
+    advisory: lag, sweeper and "caught up" use it. Both are stream entry ids.
+    """
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="cursors")
+    shard = models.PositiveSmallIntegerField()
+    replay_from = models.CharField(max_length=40, default="0-0")
+    replay_entries = models.BigIntegerField(default=0, help_text="entries up to and including replay_from")
+    seen_through = models.CharField(max_length=40, default="0-0")
+    closed_minute = models.BigIntegerField(null=True, blank=True, help_text="last minute that every symbol has closed")
+    watermark_ms = models.BigIntegerField(null=True, blank=True, help_text="event time reached by every symbol")
+    processed = models.BigIntegerField(default=0, help_text="trades read, as of seen_through")
+    evaluated = models.BigIntegerField(default=0, help_text="trades that a warm strategy judged, as of seen_through")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "shard"], name="cursor_once_per_shard")]
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} of epoch {self.epoch_id} at {self.seen_through}"
+
+
+class DeadEntry(models.Model):
+    """A stream entry that could not be read. Set aside with its reason, never skipped in silence."""
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
+    shard = models.PositiveSmallIntegerField()
+    entry_id = models.CharField(max_length=40)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "shard", "entry_id"], name="dead_entry_once")]
+
+    def __str__(self) -> str:
+        return f"{self.entry_id}: {self.reason}"
+
+
+class Bar(models.Model):
+    """One minute of one instrument. Empty minutes are bars too: the last close and no volume."""
+
+    class Source(models.TextChoices):
+        TRADES = "trades"
+        KLINES = "klines"
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    minute = models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")
+    open = models.DecimalField(**PRICE)
+    high = models.DecimalField(**PRICE)
+    low = models.DecimalField(**PRICE)
+    close = models.DecimalField(**PRICE)
+    volume = models.DecimalField(**QUANTITY, help_text="base asset")
+    turnover = models.DecimalField(**MONEY, help_text="quote asset: sum of price x quantity")
+    count = models.PositiveIntegerField()
+    first_trade_id = models.CharField(max_length=64, blank=True)
+    last_trade_id = models.CharField(max_length=64, blank=True)
+    hash_sum = models.BigIntegerField(help_text="sum of the 64-bit hashes of the trades, as a signed 64-bit number")
+    source = models.CharField(max_length=8, choices=Source.choices)
+    revision = models.PositiveSmallIntegerField(default=0, help_text="late trades added after the minute was closed")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "instrument", "minute"], name="bar_once_per_minute")]
+        ordering = ["-minute"]
+
+    def __str__(self) -> str:
+        return f"{self.instrument_id} {self.minute}"
+
+
+class Coverage(models.Model):
+    """A minute that is not PROVEN. A minute with a bar and without a row here is PROVEN."""
+
+    class Status(models.TextChoices):
+        BACKFILLED = "backfilled"
+        UNPROVEN = "unproven"
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    minute = models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")
+    status = models.CharField(max_length=12, choices=Status.choices)
+    reason = models.CharField(max_length=100)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "instrument", "minute"], name="coverage_once")]
+        verbose_name_plural = "coverage"
+
+    def __str__(self) -> str:
+        return f"{self.instrument_id} {self.minute} {self.status}: {self.reason}"
+
+
+class IngestRun(models.Model):
+    """One life of the ingest worker, told apart by its fencing token, with what it counted."""
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="runs")
+    token = models.BigIntegerField(unique=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    received = models.BigIntegerField(default=0, help_text="trades that arrived in frames")
+    decoded = models.BigIntegerField(default=0, help_text="trades that were valid")
+    published = models.BigIntegerField(default=0, help_text="trades that reached the stream")
+    dropped = models.JSONField(default=dict, help_text="reason -> count")
+
+    def __str__(self) -> str:
+        return f"ingest run {self.token}"
+
+
+class FeedConnection(models.Model):
+    """The last known state of one connection to the exchange."""
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="connections")
+    name = models.CharField(max_length=40)
+    state = models.CharField(max_length=20)
+    reason = models.CharField(max_length=200, blank=True)
+    since = models.DateTimeField(null=True, blank=True)
+    last_frame_at = models.DateTimeField(null=True, blank=True)
+    last_pong_at = models.DateTimeField(null=True, blank=True)
+    subscriptions = models.PositiveSmallIntegerField(default=0)
+    refused = models.JSONField(default=dict, help_text="channel -> the exchange's text")
+    reconnects = models.PositiveIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "name"], name="connection_once_per_epoch")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.state}"

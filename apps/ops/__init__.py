@@ -1,0 +1,1 @@
+"""Stack supervision, steward, health, verify, the operator's commands."""

@@ -1,0 +1,1 @@
+"""The outbox row, publish on commit, the relay."""

@@ -1,0 +1,1 @@
+"""Sessions, accounts, reservations, the ledger, positions, equity."""

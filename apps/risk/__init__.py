@@ -1,0 +1,1 @@
+"""Limits, risk state, decisions with every check, order intents."""

@@ -1,0 +1,144 @@
+"""Limits, state and decisions: every order and every order that was not placed has its reason here."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from apps.market.models import MONEY, PRICE, QUANTITY, Instrument
+from apps.portfolio.models import MAIN_BOOK, Account, Position
+from apps.signals.models import Signal
+
+FRACTION = {"max_digits": 9, "decimal_places": 6}
+
+
+class TradingState(models.TextChoices):
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+
+class RiskLimits(models.Model):
+    """One version of an account's limits. Versions are added, never changed. Fractions are of equity unless said."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="limits")
+    version = models.PositiveIntegerField()
+    order_size = models.DecimalField(**FRACTION, default="0.02", help_text="notional of a new order")
+    order_notional_max = models.DecimalField(**FRACTION, default="0.05")
+    position_max = models.DecimalField(**FRACTION, default="0.10", help_text="per symbol")
+    exposure_max = models.DecimalField(**FRACTION, default="0.50", help_text="gross, reservations included")
+    collar = models.DecimalField(**FRACTION, default="0.02", help_text="fraction of quote and one-minute median")
+    exit_band = models.DecimalField(**FRACTION, default="0.10", help_text="fraction of the quote")
+    open_orders_symbol_max = models.PositiveIntegerField(default=1)
+    open_orders_max = models.PositiveIntegerField(default=10)
+    orders_per_second_max = models.PositiveIntegerField(default=5)
+    orders_per_minute_max = models.PositiveIntegerField(default=60)
+    orders_per_day_max = models.PositiveIntegerField(default=500)
+    exits_per_second_max = models.PositiveIntegerField(default=20, help_text="alert only")
+    duplicate_ms = models.PositiveIntegerField(default=1_000)
+    feed_age_max_ms = models.PositiveIntegerField(default=2_000)
+    signal_age_max_ms = models.PositiveIntegerField(default=2_000)
+    set_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "version"], name="limits_version_once")]
+        verbose_name_plural = "risk limits"
+        ordering = ["-version"]
+
+    def __str__(self) -> str:
+        return f"limits v{self.version} of {self.account}"
+
+
+class RiskState(models.Model):
+    """One row per account: whether it may trade, and the exposure that was true at the last commit."""
+
+    account = models.OneToOneField(Account, on_delete=models.PROTECT, related_name="risk_state")
+    trading_state = models.CharField(max_length=8, choices=TradingState.choices, default=TradingState.ACTIVE)
+    state_reason = models.CharField(max_length=200, blank=True)
+    state_set_by = models.CharField(max_length=150, blank=True)
+    state_since = models.DateTimeField(auto_now_add=True)
+    day = models.DateField(null=True, blank=True, help_text="trading day in event time, UTC")
+    day_start_equity = models.DecimalField(**MONEY, null=True, blank=True)
+    peak_equity = models.DecimalField(**MONEY, null=True, blank=True)
+    exposure = models.DecimalField(**MONEY, default=0, help_text="gross, reservations included, on `marks`")
+    marks = models.JSONField(default=dict, help_text="the MarkSet: minute and symbol -> price")
+    sequence = models.BigIntegerField(default=0, help_text="account sequence of the commit that stored this")
+
+    def __str__(self) -> str:
+        return f"{self.trading_state} ({self.account})"
+
+
+class RiskStateChange(models.Model):
+    """Who changed the trading state, when and why. Append only."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="state_changes")
+    sequence = models.BigIntegerField()
+    from_state = models.CharField(max_length=8, choices=TradingState.choices)
+    to_state = models.CharField(max_length=8, choices=TradingState.choices)
+    set_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.from_state} -> {self.to_state} by {self.set_by}"
+
+
+class RiskDecision(models.Model):
+    """The verdict on one signal, with every check's input, limit and verdict as they were."""
+
+    class Verdict(models.TextChoices):
+        APPROVED = "approved"
+        DENIED = "denied"
+
+    signal = models.ForeignKey(Signal, on_delete=models.PROTECT, related_name="decisions")
+    book = models.CharField(max_length=32, default=MAIN_BOOK)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="decisions")
+    sequence = models.BigIntegerField(help_text="account sequence")
+    verdict = models.CharField(max_length=8, choices=Verdict.choices)
+    reasons = models.JSONField(default=list, help_text="reason codes of the checks that failed, in order")
+    sentence = models.CharField(max_length=300, help_text="the verdict in words")
+    checks = models.JSONField(help_text="list of {code, value, limit, passed, note}")
+    limits = models.ForeignKey(RiskLimits, on_delete=models.PROTECT)
+    trading_state = models.CharField(max_length=8, choices=TradingState.choices)
+    equity = models.DecimalField(**MONEY)
+    exposure_before = models.DecimalField(**MONEY)
+    exposure_after = models.DecimalField(**MONEY)
+    marks = models.JSONField(default=dict)
+    ts_event = models.BigIntegerField()
+    feed_age_ms = models.BigIntegerField(null=True, blank=True)
+    signal_age_ms = models.BigIntegerField()
+    decided_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["signal", "book"], name="decision_once_per_signal")]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} #{self.sequence}"
+
+
+class OrderIntent(models.Model):
+    """What an approved decision wants done. One per decision and leg."""
+
+    class Side(models.TextChoices):
+        BUY = "BUY"
+        SELL = "SELL"
+
+    decision = models.ForeignKey(RiskDecision, on_delete=models.PROTECT, related_name="intents")
+    leg = models.PositiveSmallIntegerField(default=0)
+    client_order_id = models.CharField(max_length=40, unique=True)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="intents")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    side = models.CharField(max_length=4, choices=Side.choices)
+    quantity = models.DecimalField(**QUANTITY)
+    limit_price = models.DecimalField(**PRICE)
+    reducing = models.BooleanField()
+    position = models.ForeignKey(Position, on_delete=models.PROTECT, null=True, blank=True, related_name="exit_intents")
+    ts_event = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["decision", "leg"], name="intent_once_per_leg")]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity.normalize():f} {self.instrument}"

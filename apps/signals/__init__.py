@@ -1,0 +1,1 @@
+"""Strategies, their signals, and the drain that finds them."""

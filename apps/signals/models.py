@@ -1,0 +1,132 @@
+"""Strategies and what they saw."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from apps.market.models import PRICE, QUANTITY, Instrument, ShardCursor
+from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
+
+
+class Strategy(models.Model):
+    """A named rule, e.g. momentum."""
+
+    name = models.CharField(max_length=40, unique=True)
+    description = models.TextField()
+
+    class Meta:
+        verbose_name_plural = "strategies"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class StrategyVersion(models.Model):
+    """One frozen set of parameters of a strategy, tied to the engine sources that judge it."""
+
+    strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT, related_name="versions")
+    version = models.PositiveIntegerField()
+    parameters = models.JSONField(help_text="the strategy's parameters, tier applied")
+    engine_hash = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["strategy", "version"], name="strategy_version_once")]
+
+    def __str__(self) -> str:
+        return f"{self.strategy} v{self.version}"
+
+
+class SessionStrategy(models.Model):
+    """A strategy version that a session runs, and the book it trades for."""
+
+    session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="strategies")
+    version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT)
+    book = models.CharField(max_length=32, default=MAIN_BOOK)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["session", "version", "book"], name="strategy_once_per_book")]
+        verbose_name_plural = "session strategies"
+
+    def __str__(self) -> str:
+        return f"{self.version} in {self.session}"
+
+
+class EngineState(models.Model):
+    """The small state that a shard goes on from: per instrument, the market part and one part per strategy version."""
+
+    cursor = models.ForeignKey(ShardCursor, on_delete=models.CASCADE, related_name="states")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    strategy_version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT, null=True, blank=True)
+    layout = models.CharField(max_length=80, help_text="layout version; a blob of another layout is refused")
+    position = models.CharField(max_length=40, help_text="the stream entry after which this was the state")
+    blob = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cursor", "instrument", "strategy_version"], name="state_once", nulls_distinct=False
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instrument_id}/{self.strategy_version_id} at {self.position}"
+
+
+class Signal(models.Model):
+    """A rule fired. `trigger_key` is what it is; the stream entry is where it was seen."""
+
+    class Kind(models.TextChoices):
+        ENTRY = "entry"
+        EXIT = "exit"
+
+    class ExitReason(models.TextChoices):
+        STOP_LOSS = "stop_loss"
+        TAKE_PROFIT = "take_profit"
+        MAX_HOLDING = "max_holding"
+
+    session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="signals")
+    strategy_version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT)
+    book = models.CharField(max_length=32, default=MAIN_BOOK)
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    kind = models.CharField(max_length=5, choices=Kind.choices)
+    exit_reason = models.CharField(max_length=12, choices=ExitReason.choices, blank=True)
+    position = models.ForeignKey(Position, on_delete=models.PROTECT, null=True, blank=True, related_name="exit_signals")
+    trigger_key = models.CharField(max_length=160)
+    ts_event = models.BigIntegerField(help_text="event time of the trigger (ts_due for a time exit), ms")
+    trade_id = models.CharField(max_length=64, blank=True)
+    price = models.DecimalField(**PRICE, help_text="price of the triggering trade")
+    change = models.FloatField(null=True, blank=True, help_text="fraction over the lookback window; an indicator")
+    rsi = models.FloatField(null=True, blank=True, help_text="an indicator, 0 to 100")
+    turnover = models.FloatField(null=True, blank=True, help_text="quote asset in the window; an indicator")
+    bid = models.DecimalField(**PRICE, null=True, blank=True)
+    bid_quantity = models.DecimalField(**QUANTITY, null=True, blank=True)
+    ask = models.DecimalField(**PRICE, null=True, blank=True)
+    ask_quantity = models.DecimalField(**QUANTITY, null=True, blank=True)
+    quote_ts = models.BigIntegerField(null=True, blank=True)
+    median_price = models.DecimalField(**PRICE, null=True, blank=True, help_text="of the last minute's trades, 64 at most")
+    unproven_minutes = models.PositiveSmallIntegerField(default=0)
+    unproven_reason = models.CharField(max_length=100, blank=True)
+    entry_id = models.CharField(max_length=40, help_text="stream entry: provenance, no part of equality")
+    ts_init = models.BigIntegerField(help_text="wall clock when the ingest received the trigger, ms")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["session", "book", "trigger_key"], name="signal_once_per_trigger")]
+        indexes = [models.Index(fields=["session", "-ts_event"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.instrument} at {self.ts_event}"
+
+
+class ExitWatch(models.Model):
+    """Up to which stream entry the trades after a fill have been searched for this position's exit."""
+
+    position = models.OneToOneField(Position, on_delete=models.CASCADE, related_name="exit_watch")
+    scanned_to = models.CharField(max_length=40)
+
+    class Meta:
+        verbose_name_plural = "exit watches"
+
+    def __str__(self) -> str:
+        return f"{self.position_id} scanned to {self.scanned_to}"

@@ -1,0 +1,1 @@
+"""Composition root: settings, routes, Celery application, ASGI application, URLs."""

@@ -1,0 +1,54 @@
+"""The Celery application: a doorbell without a result backend, JSON only."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
+
+from celery import Celery  # noqa: E402  (settings must be named first)
+from celery.signals import setup_logging, worker_process_init  # noqa: E402
+
+from cdb_project.env import SettingError  # noqa: E402
+from cdb_project.pipeline import TASK_QUEUES  # noqa: E402
+
+PR_SET_PDEATHSIG = 1
+
+
+def build() -> Celery:
+    application = Celery("cdb")
+    application.config_from_object("django.conf:settings", namespace="CELERY")
+    application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}
+    application.autodiscover_tasks()
+    return application
+
+
+try:
+    app = build()
+    app.conf.broker_url  # noqa: B018  (reads the settings now, so that a wrong one stops the start here)
+except SettingError as error:
+    print(f"cdb: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+@setup_logging.connect
+def keep_django_logging(**_: Any) -> None:
+    """Celery would install its own format; one format for all processes reads better."""
+    import logging.config
+
+    from django.conf import settings
+
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_process_init.connect
+def die_with_parent(**_: Any) -> None:
+    """A killed worker must not leave a child behind that goes on draining next to its successor."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    logging.getLogger(__name__).info("worker process %d ready", os.getpid())

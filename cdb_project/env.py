@@ -1,0 +1,106 @@
+"""Typed readers of the process environment.
+
+Every reader either returns a checked value or raises `SettingError` with one line that says which setting is wrong
+and what it should look like. Secrets come from files: `NAME_FILE` first, then the data directory's `secrets/` folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class SettingError(Exception):
+    """A setting is missing, unknown or malformed. The process must not start; exit code 2."""
+
+
+def read_text(name: str, default: str | None = None) -> str:
+    """The value of `name`, stripped. Without a default the setting is mandatory."""
+    value = os.environ.get(name, "").strip()
+    if value:
+        return value
+    if default is None:
+        raise SettingError(f"{name} is not set")
+    return default
+
+
+def read_int(name: str, default: int, *, minimum: int, maximum: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not re.fullmatch(r"-?[0-9]{1,12}", text) or not minimum <= int(text) <= maximum:
+        raise SettingError(f"{name}={text!r} is not a whole number from {minimum} to {maximum}")
+    return int(text)
+
+
+def read_bool(name: str, default: bool) -> bool:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if text not in ("true", "false"):
+        raise SettingError(f"{name}={text!r} is neither true nor false")
+    return text == "true"
+
+
+def read_choice(name: str, default: str, choices: Iterable[str]) -> str:
+    text = os.environ.get(name, "").strip() or default
+    allowed = tuple(choices)
+    if text not in allowed:
+        raise SettingError(f"{name}={text!r} is not one of {', '.join(allowed)}")
+    return text
+
+
+def read_symbols(name: str, default: str) -> tuple[str, ...]:
+    """A comma-separated list of exchange symbols (upper case, no separator inside)."""
+    symbols = tuple(part.strip() for part in read_text(name, default).split(",") if part.strip())
+    for symbol in symbols:
+        if not re.fullmatch(r"[A-Z0-9]{4,20}", symbol):
+            raise SettingError(f"{name}: {symbol!r} is not a symbol such as BTCUSDT")
+    if not symbols or len(set(symbols)) != len(symbols):
+        raise SettingError(f"{name} names no symbol, or one of them twice")
+    return symbols
+
+
+def read_secret(name: str, folder: Path) -> str:
+    """The secret `name`: from the file that `<name>_FILE` names, else from `folder/<name in lower case>`.
+
+    There is no default and no plain variable: a secret in the environment shows in process listings.
+    """
+    named = os.environ.get(f"{name}_FILE", "").strip()
+    path = Path(named) if named else folder / name.lower()
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingError(f"secret {name}: cannot read {path}: {error.strerror}") from error
+    if not secret:
+        raise SettingError(f"secret {name}: {path} is empty")
+    return secret
+
+
+def refuse_unknown(prefix: str, known: Iterable[str]) -> None:
+    """A misspelt setting must not be ignored: any variable with our prefix that nobody reads stops the start."""
+    allowed = set(known)
+    unknown = sorted(name for name in os.environ if name.startswith(prefix) and name not in allowed)
+    if unknown:
+        raise SettingError(f"unknown setting {unknown[0]} (known: {', '.join(sorted(allowed))})")
+
+
+def read_runtime(path: Path) -> Mapping[str, Any]:
+    """What the running stack wrote about itself (addresses, mode); empty if no stack was ever started there."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        runtime = json.loads(text)
+    except ValueError as error:
+        raise SettingError(f"{path} is not readable as JSON ({error}); remove it and start the stack again") from error
+    if not isinstance(runtime, dict):
+        raise SettingError(f"{path} does not hold an object; remove it and start the stack again")
+    return runtime

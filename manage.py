@@ -1,0 +1,25 @@
+#!/usr/bin/env python
+"""Django's command line, with one addition: a wrong setting is one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
+    from django.core.management import execute_from_command_line
+
+    from cdb_project.env import SettingError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except SettingError as error:
+        print(f"cdb: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
