@@ -4,13 +4,15 @@ Give what a test is about, leave the rest. Rows that must share a parent take it
 account is not deposited here; `tests.worlds.open_world` sets up a whole trading session through the services.
 """
 
+# factory-boy ships a marker of being typed, but its declarations carry no annotations.
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
 
-import factory
-from factory.declarations import LazyAttribute, SelfAttribute, Sequence, SubFactory
+from factory.declarations import LazyAttribute, LazyFunction, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
 from apps.bus.streams import shard_of
@@ -142,9 +144,7 @@ class TradingSessionFactory(DjangoModelFactory[portfolio.TradingSession]):
     epoch = SubFactory(FeedEpochFactory)
     tier = portfolio.TradingSession.Tier.NORMAL
     quote_asset = "USDT"
-    config = factory.LazyFunction(
-        lambda: {"paper": {"latency_ms": 150, "slippage_base_bps": "1", "slippage_impact_bps": "10"}}
-    )
+    config = LazyFunction(lambda: {"paper": {"latency_ms": 150, "slippage_base_bps": "1", "slippage_impact_bps": "10"}})
 
 
 class AccountFactory(DjangoModelFactory[portfolio.Account]):
@@ -202,7 +202,7 @@ class StrategyVersionFactory(DjangoModelFactory[signals.StrategyVersion]):
 
     strategy = SubFactory(StrategyFactory)
     version = Sequence(lambda n: n + 1)
-    parameters = factory.LazyFunction(momentum_parameters)
+    parameters = LazyFunction(momentum_parameters)
     engine_hash = "0" * 64
 
 
@@ -245,25 +245,15 @@ class PositionFactory(DjangoModelFactory[portfolio.Position]):
     trigger_entry = "1-0"
 
 
-class SignalFactory(DjangoModelFactory[signals.Signal]):
-    """An entry signal with a quote around its price."""
-
+class _AnySignalFactory(DjangoModelFactory[signals.Signal]):
     class Meta:
         model = signals.Signal
+        abstract = True
 
-    session = SubFactory(TradingSessionFactory)
     strategy_version = SubFactory(StrategyVersionFactory)
-    instrument = SubFactory(InstrumentFactory, source=SelfAttribute("..session.epoch.source"))
-    kind = signals.Signal.Kind.ENTRY
     trade_id = Sequence(lambda n: str(n + 1))
     ts_event = START_MS + 60_500
-    trigger_key = LazyAttribute(
-        lambda row: f"e:{row.strategy_version.pk}:{row.instrument.symbol}:{row.ts_event}:{row.trade_id}"
-    )
     price = Decimal("0.5")
-    change = 0.03
-    rsi = 60.0
-    turnover = 100_000.0
     bid = LazyAttribute(lambda row: row.price - Decimal("0.0001"))
     bid_quantity = Decimal(10_000)
     ask = LazyAttribute(lambda row: row.price + Decimal("0.0001"))
@@ -274,19 +264,30 @@ class SignalFactory(DjangoModelFactory[signals.Signal]):
     ts_init = START_MS + 60_600
 
 
-class ExitSignalFactory(SignalFactory):
-    """A stop loss of `position`; give the position."""
+class SignalFactory(_AnySignalFactory):
+    """An entry signal with a quote around its price."""
 
+    session = SubFactory(TradingSessionFactory)
+    instrument = SubFactory(InstrumentFactory, source=SelfAttribute("..session.epoch.source"))
+    kind = signals.Signal.Kind.ENTRY
+    trigger_key = LazyAttribute(
+        lambda row: f"e:{row.strategy_version.pk}:{row.instrument.symbol}:{row.ts_event}:{row.trade_id}"
+    )
+    change = 0.03
+    rsi = 60.0
+    turnover = 100_000.0
+
+
+class ExitSignalFactory(_AnySignalFactory):
+    """A stop loss of `position`."""
+
+    position = SubFactory(PositionFactory)
     session = SelfAttribute("position.account.session")
     book = SelfAttribute("position.account.book")
     instrument = SelfAttribute("position.instrument")
     kind = signals.Signal.Kind.EXIT
     exit_reason = signals.Signal.ExitReason.STOP_LOSS
-    position = SubFactory(PositionFactory)
-    trigger_key = Sequence(lambda n: f"x:test:{n}")
-    change = None
-    rsi = None
-    turnover = None
+    trigger_key = LazyAttribute(lambda row: f"x:{row.position.pk}:0")
 
 
 class ExitWatchFactory(DjangoModelFactory[signals.ExitWatch]):
@@ -362,7 +363,7 @@ class RiskDecisionFactory(DjangoModelFactory[risk.RiskDecision]):
     sequence = Sequence(lambda n: n + 1)
     verdict = risk.RiskDecision.Verdict.APPROVED
     sentence = "Approved; closest: gross exposure, 98 % left."
-    checks = factory.LazyFunction(list)
+    checks = LazyFunction(list)
     limits = SubFactory(RiskLimitsFactory, account=SelfAttribute("..account"))
     trading_state = risk.TradingState.ACTIVE
     equity = Decimal(100_000)
@@ -462,7 +463,7 @@ class VenueTradeFactory(DjangoModelFactory[VenueTrade]):
     fee = Decimal("0.025")
     fee_currency = "USDT"
     ts_event = SelfAttribute("order.ts_mature")
-    quote = factory.LazyFunction(dict)
+    quote = LazyFunction(dict)
 
 
 class OutboxEventFactory(DjangoModelFactory[OutboxEvent]):
@@ -470,4 +471,4 @@ class OutboxEventFactory(DjangoModelFactory[OutboxEvent]):
         model = OutboxEvent
 
     event_type = "SignalRaised"
-    payload = factory.LazyFunction(lambda: {"signal_id": 1})
+    payload = LazyFunction(lambda: {"signal_id": 1})

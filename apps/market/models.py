@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from django.db import models
 
-PRICE = {"max_digits": 30, "decimal_places": 12}
-QUANTITY = {"max_digits": 36, "decimal_places": 12}
-MONEY = {"max_digits": 40, "decimal_places": 18}
+PRICE: Final[dict[str, Any]] = {"max_digits": 30, "decimal_places": 12}
+QUANTITY: Final[dict[str, Any]] = {"max_digits": 36, "decimal_places": 12}
+MONEY: Final[dict[str, Any]] = {"max_digits": 40, "decimal_places": 18}
 
 
 class Instrument(models.Model):

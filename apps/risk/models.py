@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from django.db import models
 
 from apps.market.models import MONEY, PRICE, QUANTITY, Instrument
 from apps.portfolio.models import MAIN_BOOK, Account, Position
 from apps.signals.models import Signal
 
-FRACTION = {"max_digits": 9, "decimal_places": 6}
+FRACTION: Final[dict[str, Any]] = {"max_digits": 9, "decimal_places": 6}
 
 
 class TradingState(models.TextChoices):
