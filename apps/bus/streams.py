@@ -11,7 +11,7 @@ import redis
 FIELD: Final = b"b"
 START: Final = "0-0"
 
-# One call: the fence, the entry and the wake flag succeed or fail together. An explicit id makes a repeated call harmless:
+# One call: the fence, the entry and the wake flag succeed or fail together. An explicit id makes a repeat harmless:
 # the server refuses an id that is not greater than the last one.
 _APPEND: Final = """
 local fence = tonumber(redis.call('GET', KEYS[3]) or '0')
@@ -110,4 +110,4 @@ def scan(
 
 def trim_before(client: redis.Redis, epoch: int, shard: int, entry_id: str) -> int:
     """Drop entries older than `entry_id`. Returns how many."""
-    return cast("int", client.xtrim(stream_key(epoch, shard), minid=entry_id, approximate=False))
+    return int(client.xtrim(stream_key(epoch, shard), minid=entry_id, approximate=False))

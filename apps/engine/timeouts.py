@@ -83,7 +83,10 @@ _RELATIONS: Final = (
     ("pong age acts before frame silence", FEED_PONG_RECONNECT_SECONDS < FEED_SILENCE_RECONNECT_SECONDS),
     ("the backend acts before the exchange", FEED_SILENCE_RECONNECT_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
     ("three pings fit into the idle window", 3 * FEED_PING_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
-    ("an ack is missed before the exchange closes", FEED_ACK_RECONNECT_SECONDS < EXCHANGE_NO_SUBSCRIPTION_CLOSE_SECONDS),
+    (
+        "an ack is missed before the exchange closes",
+        FEED_ACK_RECONNECT_SECONDS < EXCHANGE_NO_SUBSCRIPTION_CLOSE_SECONDS,
+    ),
     ("an ack is asked for again before it is missed", FEED_ACK_RESEND_SECONDS < FEED_ACK_RECONNECT_SECONDS),
     ("a half frame is noticed before silence is", FEED_PARTIAL_FRAME_SECONDS < FEED_SILENCE_WARN_SECONDS),
     ("trading stops long before the feed is called silent", FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),

@@ -1,0 +1,242 @@
+"""One shard's engine: entries of the stream in, bars, coverage and signals out. A pure function of the entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from apps.engine.bars import BarBuilder, EngineError
+from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
+from apps.engine.kernel import FIGURES, Array
+from apps.engine.model import MINUTE_MS, ClosedBar, LateTrade, Quote, RaisedSignal, Scale, UnprovenMinute
+from apps.engine.strategies import STRATEGIES
+from apps.engine.strategies.base import StrategyModule
+from apps.engine.tape import PriceTape, QuoteTape
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """A strategy version as the engine sees it. Raises ValueError (from `pack`) if a parameter is out of range."""
+
+    version_id: int
+    name: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def module(self) -> StrategyModule:
+        return STRATEGIES[self.name]
+
+
+@dataclass(slots=True)
+class Effects:
+    """What applying entries gave. Order within each list is the order of the stream."""
+
+    bars: list[ClosedBar] = field(default_factory=list)
+    late: list[LateTrade] = field(default_factory=list)
+    unproven: list[UnprovenMinute] = field(default_factory=list)
+    signals: list[RaisedSignal] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def extend(self, other: Effects) -> None:
+        """Append the effects of the next entry."""
+        self.bars += other.bars
+        self.late += other.late
+        self.unproven += other.unproven
+        self.signals += other.signals
+        self.errors += other.errors
+
+    @property
+    def move_state(self) -> bool:
+        """Whether these effects may be stored only together with the state that they led to."""
+        return bool(self.bars or self.late or self.unproven)
+
+
+@dataclass(slots=True)
+class SymbolState:
+    """Everything the shard remembers of one symbol."""
+
+    scale: Scale
+    builder: BarBuilder
+    quotes: QuoteTape
+    prices: PriceTape
+    strategies: list[Array]
+    evaluated: int = 0
+    newest_trade: int = 0
+
+
+class ShardEngine:
+    """Applies entries to the symbols of one shard."""
+
+    def __init__(self, scales: Mapping[str, Scale], strategies: list[StrategySpec]) -> None:
+        self.specs = strategies
+        self._parameters = [spec.module.pack(spec.parameters) for spec in strategies]
+        self._windows = [spec.module.window_minutes(spec.parameters) for spec in strategies]
+        self.symbols: dict[str, SymbolState] = {
+            symbol: SymbolState(
+                scale, BarBuilder(symbol), QuoteTape(), PriceTape(), [spec.module.new_state() for spec in strategies]
+            )
+            for symbol, scale in scales.items()
+        }
+
+    def apply(self, entry_id: str, events: list[Event]) -> Effects:
+        """Apply one entry. An event that must not be applied is skipped and named in `Effects.errors`."""
+        effects = Effects()
+        for event in events:
+            unknown = [symbol for symbol in _names(event) if symbol not in self.symbols]
+            try:
+                if unknown:
+                    raise EngineError(f"{unknown[0]} is not followed by this shard")
+                self._apply_event(entry_id, event, effects)
+            except EngineError as error:
+                effects.errors.append(str(error))
+        return effects
+
+    def _apply_event(self, entry_id: str, event: Event, effects: Effects) -> None:
+        if isinstance(event, TradeBlock):
+            self._trades(entry_id, event, effects)
+        elif isinstance(event, QuoteBlock):
+            self._quotes(event)
+        elif isinstance(event, Watermark):
+            self._watermark(event, effects)
+        elif isinstance(event, CoverageStart):
+            for symbol in event.symbols:
+                effects.unproven += self.symbols[symbol].builder.start_coverage(event)
+        elif isinstance(event, Loss):
+            for symbol in event.symbols:
+                effects.unproven += self.symbols[symbol].builder.lose(event)
+        else:
+            self._warm(event, effects)
+
+    def _quotes(self, block: QuoteBlock) -> None:
+        tape = self.symbols[block.symbol].quotes
+        columns = (block.ts_event, block.bid, block.bid_quantity, block.ask, block.ask_quantity)
+        for values in zip(*columns, strict=True):
+            tape.add(Quote(*values))
+
+    def _watermark(self, event: Watermark, effects: Effects) -> None:
+        minute = event.ts_event // MINUTE_MS
+        for symbol, ordinal in event.ordinals.items():
+            state = self.symbols[symbol]
+            bars, marks = state.builder.pass_watermark(event.token, event.ts_event, ordinal)
+            effects.bars += bars
+            effects.unproven += marks
+            for spec, strategy, parameters in zip(self.specs, state.strategies, self._parameters, strict=True):
+                spec.module.kernel.roll(strategy, parameters, minute)
+
+    def _warm(self, event: WarmupBar, effects: Effects) -> None:
+        state = self.symbols[event.symbol]
+        bars = state.builder.warm(event)
+        effects.bars += bars
+        if not bars:
+            return
+        close = event.close / 10**state.scale.price_decimals
+        turnover = event.turnover / 10 ** (state.scale.price_decimals + state.scale.quantity_decimals)
+        for spec, strategy, parameters in zip(self.specs, state.strategies, self._parameters, strict=True):
+            spec.module.kernel.warm(strategy, parameters, event.minute, close, turnover)
+
+    def _trades(self, entry_id: str, block: TradeBlock, effects: Effects) -> None:
+        state = self.symbols[block.symbol]
+        skip, bars, late, marks = state.builder.add(block)
+        effects.bars += bars
+        effects.late += late
+        effects.unproven += marks
+        if skip >= len(block.ts_event):
+            return
+        ts = np.array(block.ts_event[skip:], dtype=np.int64)
+        # Division by a power of ten that a float holds exactly gives the float nearest to the decimal price.
+        price = np.array(block.price[skip:], dtype=np.int64) / 10.0**state.scale.price_decimals
+        quantity = np.array(block.quantity[skip:], dtype=np.int64) / 10.0**state.scale.quantity_decimals
+        fired = np.empty(len(ts), dtype=np.int64)
+        figures = np.empty((len(ts), FIGURES), dtype=np.float64)
+        found: list[tuple[int, int, Array]] = []
+        for number, spec in enumerate(self.specs):
+            count, judged = spec.module.kernel.scan(
+                state.strategies[number], self._parameters[number], ts, price, quantity, fired, figures
+            )
+            state.evaluated += judged
+            found += [(int(fired[k]) + skip, number, figures[k].copy()) for k in range(count)]
+        self._remember(entry_id, state, block, skip, sorted(found, key=lambda item: item[:2]), effects)
+
+    def _remember(
+        self,
+        entry_id: str,
+        state: SymbolState,
+        block: TradeBlock,
+        skip: int,
+        found: list[tuple[int, int, Array]],
+        effects: Effects,
+    ) -> None:
+        """Extend the price tape trade by trade, and describe each signal as of its own trade."""
+        waiting = iter([*found, None])
+        following = next(waiting)
+        for index in range(skip, len(block.ts_event)):
+            state.prices.add(block.ts_event[index], block.price[index])
+            while following is not None and following[0] == index:
+                effects.signals.append(self._signal(entry_id, state, block, following))
+                following = next(waiting)
+        state.newest_trade = max(state.newest_trade, block.ts_event[-1])
+        state.quotes.forget_before(state.newest_trade)
+
+    def _signal(
+        self, entry_id: str, state: SymbolState, block: TradeBlock, found: tuple[int, int, Array]
+    ) -> RaisedSignal:
+        index, number, figures = found
+        ts = block.ts_event[index]
+        minute = ts // MINUTE_MS
+        unproven, reason = state.builder.unproven_in(minute - self._windows[number], minute)
+        return RaisedSignal(
+            version_id=self.specs[number].version_id,
+            symbol=block.symbol,
+            ts_event=ts,
+            trade_id=block.trade_id[index] or f"#{_same_ms_before(block.ts_event, index)}",
+            price=block.price[index],
+            change=float(figures[0]),
+            rsi=float(figures[1]),
+            turnover=float(figures[2]),
+            quote=state.quotes.at(ts),
+            median_price=state.prices.median(ts),
+            unproven_minutes=unproven,
+            unproven_reason=reason,
+            entry_id=entry_id,
+            ts_init=block.ts_init,
+        )
+
+    # --- what the shard as a whole has reached ----------------------------------------------------------------------
+
+    @property
+    def processed(self) -> int:
+        return sum(state.builder.processed for state in self.symbols.values())
+
+    @property
+    def evaluated(self) -> int:
+        return sum(state.evaluated for state in self.symbols.values())
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """Event time that every symbol has reached; None while one of them was never covered."""
+        reached = [state.builder.reached for state in self.symbols.values()]
+        known = [value for value in reached if value is not None]
+        return min(known) if known and len(known) == len(reached) else None
+
+    @property
+    def closed_minute(self) -> int | None:
+        """The last minute that every symbol of the shard has closed."""
+        watermark = self.watermark_ms
+        return None if watermark is None else watermark // MINUTE_MS - 1
+
+
+def _names(event: Event) -> list[str]:
+    if isinstance(event, TradeBlock | QuoteBlock | WarmupBar):
+        return [event.symbol]
+    return list(event.ordinals) if isinstance(event, Watermark) else event.symbols
+
+
+def _same_ms_before(ts_event: list[int], index: int) -> int:
+    """Which trade of its millisecond this is, from 0: names a trade where the exchange sends no ids."""
+    before = 0
+    while index - before > 0 and ts_event[index - before - 1] == ts_event[index]:
+        before += 1
+    return before

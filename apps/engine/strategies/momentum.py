@@ -1,0 +1,138 @@
+"""Momentum, version 1: a rise over a window of minutes, confirmed by RSI and turnover. Long entries only.
+
+    change   = price / ref - 1, ref = the close of the last minute that ended `lookback` minutes before this one began
+    rsi      = Wilder's RSI(14) over closed minutes (J. Welles Wilder, New Concepts in Technical Trading Systems, 1978),
+               seeded with the mean of the first 14 changes; 0 where nothing moved, as TA-Lib
+    turnover = sum of price x quantity over the last `lookback` closed minutes and the open one so far
+
+Fires if change >= threshold and rsi > rsi_min and turnover >= turnover_min and the last signal is `cooldown` old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numba
+import numpy as np
+
+from apps.engine.kernel import FIRED, HEAD, MINUTE_MS, QUIET, WARMING, Array, build
+from apps.engine.strategies.base import StrategyModule
+
+LOOKBACK_MAX_MINUTES: Final = 120
+_RING: Final = LOOKBACK_MAX_MINUTES + 1
+RSI_PERIOD: Final = 14
+NEVER: Final = -(2**62)
+
+# positions in the parameter vector
+_LOOKBACK: Final = 0
+_THRESHOLD: Final = 1
+_RSI_MIN: Final = 2
+_TURNOVER_MIN: Final = 3
+_COOLDOWN_MS: Final = 4
+
+DTYPE: Final = np.dtype(
+    [
+        *HEAD,
+        ("closed", np.int64),  # closed minutes so far
+        ("closes", np.float64, (_RING,)),
+        ("turnovers", np.float64, (_RING,)),
+        ("gain", np.float64),  # sum of the first 14 gains, then Wilder's average
+        ("loss", np.float64),
+        ("signals", np.int64),
+        ("last_signal", np.int64),
+    ]
+)
+
+
+def pack(parameters: Mapping[str, Any]) -> Array:
+    """The parameter vector. Raises ValueError with the parameter's name if one is missing or out of range."""
+    lookback = _number(parameters, "lookback_minutes", 1, LOOKBACK_MAX_MINUTES)
+    if lookback != int(lookback):
+        raise ValueError("lookback_minutes must be a whole number")
+    turnover_min = _number(parameters, "turnover_min", 0, 1e18) * _number(parameters, "volume_multiplier", 0, 1e3)
+    return np.array(
+        [
+            lookback,
+            _number(parameters, "threshold_pct", 0.01, 100.0) / 100,
+            _number(parameters, "rsi_min", 0, 100),
+            turnover_min,
+            _number(parameters, "cooldown_minutes", 0, 1440) * MINUTE_MS,
+        ],
+        dtype=np.float64,
+    )
+
+
+def _number(parameters: Mapping[str, Any], name: str, minimum: float, maximum: float) -> float:
+    try:
+        value = float(parameters[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} is missing or not a number") from error
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{name}={value} is not from {minimum} to {maximum}")
+    return value
+
+
+def window_minutes(parameters: Mapping[str, Any]) -> int:
+    return int(parameters["lookback_minutes"]) + 1
+
+
+@numba.njit(cache=True)
+def on_bar(state: Any, _parameters: Any, close: float, turnover: float) -> None:
+    if state.closed > 0:
+        move = close - state.closes[(state.closed - 1) % _RING]
+        gain = max(move, 0.0)
+        loss = max(-move, 0.0)
+        if state.closed <= RSI_PERIOD:
+            state.gain += gain
+            state.loss += loss
+            if state.closed == RSI_PERIOD:
+                state.gain /= RSI_PERIOD
+                state.loss /= RSI_PERIOD
+        else:
+            state.gain = (state.gain * (RSI_PERIOD - 1) + gain) / RSI_PERIOD
+            state.loss = (state.loss * (RSI_PERIOD - 1) + loss) / RSI_PERIOD
+    state.closes[state.closed % _RING] = close
+    state.turnovers[state.closed % _RING] = turnover
+    state.closed += 1
+
+
+@numba.njit(cache=True)
+def rsi(state: Any) -> Any:
+    total = state.gain + state.loss
+    if total == 0.0:
+        return 0.0
+    return 100.0 * (state.gain / total)
+
+
+@numba.njit(cache=True)
+def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, out: Any) -> int:
+    lookback = int(parameters[_LOOKBACK])
+    if state.closed < lookback + 1 or state.closed < RSI_PERIOD + 1:
+        return WARMING
+    change = price / state.closes[(state.closed - 1 - lookback) % _RING] - 1.0
+    strength = rsi(state)
+    turnover = 0.0
+    for back in range(lookback, 0, -1):
+        turnover += state.turnovers[(state.closed - back) % _RING]
+    turnover += state.open_turnover
+    if change < parameters[_THRESHOLD] or strength <= parameters[_RSI_MIN] or turnover < parameters[_TURNOVER_MIN]:
+        return QUIET
+    if state.signals > 0 and ts - state.last_signal < parameters[_COOLDOWN_MS]:
+        return QUIET
+    state.signals += 1
+    state.last_signal = ts
+    out[0] = change
+    out[1] = strength
+    out[2] = turnover
+    return FIRED
+
+
+MODULE: Final = StrategyModule(
+    name="momentum",
+    layout="momentum-1",
+    dtype=DTYPE,
+    kernel=build("momentum", on_bar, on_trade),
+    pack=pack,
+    window_minutes=window_minutes,
+)
