@@ -102,6 +102,9 @@ class Position(models.Model):
     due_ts = models.BigIntegerField(help_text="event time at which the maximum holding time is over, ms")
     trigger_entry = models.CharField(max_length=40, help_text="stream entry of the signal: exits are scanned from here")
     closed_ts = models.BigIntegerField(null=True, blank=True)
+    exit_attempts = models.PositiveSmallIntegerField(
+        default=0, help_text="exits that ended without a fill: the next one has a trigger key of its own"
+    )
     realized = models.DecimalField(**MONEY, default=0, help_text="quote currency, before fees")
     fees = models.DecimalField(**MONEY, default=0)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -27,6 +27,7 @@ class RiskLimits(models.Model):
     order_size = models.DecimalField(**FRACTION, default="0.02", help_text="notional of a new order")
     order_notional_max = models.DecimalField(**FRACTION, default="0.05")
     position_max = models.DecimalField(**FRACTION, default="0.10", help_text="per symbol")
+    positions_per_symbol_max = models.PositiveIntegerField(default=2, help_text="open round trips in one symbol")
     exposure_max = models.DecimalField(**FRACTION, default="0.50", help_text="gross, reservations included")
     collar = models.DecimalField(**FRACTION, default="0.02", help_text="fraction of quote and one-minute median")
     exit_band = models.DecimalField(**FRACTION, default="0.10", help_text="fraction of the quote")

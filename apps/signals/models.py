@@ -104,7 +104,9 @@ class Signal(models.Model):
     ask = models.DecimalField(**PRICE, null=True, blank=True)
     ask_quantity = models.DecimalField(**QUANTITY, null=True, blank=True)
     quote_ts = models.BigIntegerField(null=True, blank=True)
-    median_price = models.DecimalField(**PRICE, null=True, blank=True, help_text="of the last minute's trades, 64 at most")
+    median_price = models.DecimalField(
+        **PRICE, null=True, blank=True, help_text="of the last minute's trades, 64 at most"
+    )
     unproven_minutes = models.PositiveSmallIntegerField(default=0)
     unproven_reason = models.CharField(max_length=100, blank=True)
     entry_id = models.CharField(max_length=40, help_text="stream entry: provenance, no part of equality")
@@ -112,7 +114,9 @@ class Signal(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["session", "book", "trigger_key"], name="signal_once_per_trigger")]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "book", "trigger_key"], name="signal_once_per_trigger")
+        ]
         indexes = [models.Index(fields=["session", "-ts_event"])]
 
     def __str__(self) -> str:

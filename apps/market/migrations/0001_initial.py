@@ -5,165 +5,240 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='FeedEpoch',
+            name="FeedEpoch",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('live', 'Live'), ('synthetic', 'Synthetic'), ('replay', 'Replay')], max_length=12)),
-                ('source', models.CharField(max_length=64)),
-                ('description', models.CharField(help_text="the file names of a replay, or the exchange's host", max_length=200)),
-                ('shard_count', models.PositiveSmallIntegerField()),
-                ('started_at', models.DateTimeField(auto_now_add=True)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("live", "Live"), ("synthetic", "Synthetic"), ("replay", "Replay")], max_length=12
+                    ),
+                ),
+                ("source", models.CharField(max_length=64)),
+                (
+                    "description",
+                    models.CharField(help_text="the file names of a replay, or the exchange's host", max_length=200),
+                ),
+                ("shard_count", models.PositiveSmallIntegerField()),
+                ("started_at", models.DateTimeField(auto_now_add=True)),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='IngestRun',
+            name="IngestRun",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('token', models.BigIntegerField(unique=True)),
-                ('started_at', models.DateTimeField(auto_now_add=True)),
-                ('last_seen_at', models.DateTimeField(blank=True, null=True)),
-                ('received', models.BigIntegerField(default=0, help_text='trades that arrived in frames')),
-                ('decoded', models.BigIntegerField(default=0, help_text='trades that were valid')),
-                ('published', models.BigIntegerField(default=0, help_text='trades that reached the stream')),
-                ('dropped', models.JSONField(default=dict, help_text='reason -> count')),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='market.feedepoch')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("token", models.BigIntegerField(unique=True)),
+                ("started_at", models.DateTimeField(auto_now_add=True)),
+                ("last_seen_at", models.DateTimeField(blank=True, null=True)),
+                ("received", models.BigIntegerField(default=0, help_text="trades that arrived in frames")),
+                ("decoded", models.BigIntegerField(default=0, help_text="trades that were valid")),
+                ("published", models.BigIntegerField(default=0, help_text="trades that reached the stream")),
+                ("dropped", models.JSONField(default=dict, help_text="reason -> count")),
+                (
+                    "epoch",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="runs", to="market.feedepoch"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Instrument',
+            name="Instrument",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source', models.CharField(help_text='live, synthetic:<seed> or replay:<fingerprint>', max_length=64)),
-                ('symbol', models.CharField(max_length=20)),
-                ('base_asset', models.CharField(max_length=16)),
-                ('quote_asset', models.CharField(max_length=16)),
-                ('price_decimals', models.PositiveSmallIntegerField(help_text='one tick is 10^-n of the quote asset')),
-                ('quantity_decimals', models.PositiveSmallIntegerField(help_text='one step is 10^-n of the base asset')),
-                ('quantity_min', models.DecimalField(decimal_places=12, max_digits=36)),
-                ('notional_min', models.DecimalField(decimal_places=18, max_digits=40)),
-                ('notional_max', models.DecimalField(decimal_places=18, max_digits=40)),
-                ('maker_fee', models.DecimalField(decimal_places=8, help_text='fraction of the notional', max_digits=10)),
-                ('taker_fee', models.DecimalField(decimal_places=8, help_text='fraction of the notional', max_digits=10)),
-                ('tradable', models.BooleanField()),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("source", models.CharField(help_text="live, synthetic:<seed> or replay:<fingerprint>", max_length=64)),
+                ("symbol", models.CharField(max_length=20)),
+                ("base_asset", models.CharField(max_length=16)),
+                ("quote_asset", models.CharField(max_length=16)),
+                ("price_decimals", models.PositiveSmallIntegerField(help_text="one tick is 10^-n of the quote asset")),
+                (
+                    "quantity_decimals",
+                    models.PositiveSmallIntegerField(help_text="one step is 10^-n of the base asset"),
+                ),
+                ("quantity_min", models.DecimalField(decimal_places=12, max_digits=36)),
+                ("notional_min", models.DecimalField(decimal_places=18, max_digits=40)),
+                ("notional_max", models.DecimalField(decimal_places=18, max_digits=40)),
+                (
+                    "maker_fee",
+                    models.DecimalField(decimal_places=8, help_text="fraction of the notional", max_digits=10),
+                ),
+                (
+                    "taker_fee",
+                    models.DecimalField(decimal_places=8, help_text="fraction of the notional", max_digits=10),
+                ),
+                ("tradable", models.BooleanField()),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'ordering': ['symbol'],
-                'constraints': [models.UniqueConstraint(fields=('source', 'symbol'), name='instrument_once_per_source')],
+                "ordering": ["symbol"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("source", "symbol"), name="instrument_once_per_source")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='FeedConnection',
+            name="FeedConnection",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40)),
-                ('state', models.CharField(max_length=20)),
-                ('reason', models.CharField(blank=True, max_length=200)),
-                ('since', models.DateTimeField(blank=True, null=True)),
-                ('last_frame_at', models.DateTimeField(blank=True, null=True)),
-                ('last_pong_at', models.DateTimeField(blank=True, null=True)),
-                ('subscriptions', models.PositiveSmallIntegerField(default=0)),
-                ('refused', models.JSONField(default=dict, help_text="channel -> the exchange's text")),
-                ('reconnects', models.PositiveIntegerField(default=0)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='connections', to='market.feedepoch')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=40)),
+                ("state", models.CharField(max_length=20)),
+                ("reason", models.CharField(blank=True, max_length=200)),
+                ("since", models.DateTimeField(blank=True, null=True)),
+                ("last_frame_at", models.DateTimeField(blank=True, null=True)),
+                ("last_pong_at", models.DateTimeField(blank=True, null=True)),
+                ("subscriptions", models.PositiveSmallIntegerField(default=0)),
+                ("refused", models.JSONField(default=dict, help_text="channel -> the exchange's text")),
+                ("reconnects", models.PositiveIntegerField(default=0)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "epoch",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="connections", to="market.feedepoch"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('epoch', 'name'), name='connection_once_per_epoch')],
+                "constraints": [models.UniqueConstraint(fields=("epoch", "name"), name="connection_once_per_epoch")],
             },
         ),
         migrations.CreateModel(
-            name='DeadEntry',
+            name="DeadEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('shard', models.PositiveSmallIntegerField()),
-                ('entry_id', models.CharField(max_length=40)),
-                ('reason', models.CharField(max_length=200)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.feedepoch')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("shard", models.PositiveSmallIntegerField()),
+                ("entry_id", models.CharField(max_length=40)),
+                ("reason", models.CharField(max_length=200)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("epoch", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.feedepoch")),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('epoch', 'shard', 'entry_id'), name='dead_entry_once')],
+                "constraints": [models.UniqueConstraint(fields=("epoch", "shard", "entry_id"), name="dead_entry_once")],
             },
         ),
         migrations.CreateModel(
-            name='EpochInstrument',
+            name="EpochInstrument",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('shard', models.PositiveSmallIntegerField()),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='members', to='market.feedepoch')),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.instrument')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("shard", models.PositiveSmallIntegerField()),
+                (
+                    "epoch",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="members", to="market.feedepoch"
+                    ),
+                ),
+                ("instrument", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.instrument")),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('epoch', 'instrument'), name='instrument_once_per_epoch')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("epoch", "instrument"), name="instrument_once_per_epoch")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Coverage',
+            name="Coverage",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('minute', models.BigIntegerField(help_text='minutes since 1970-01-01 00:00 UTC')),
-                ('status', models.CharField(choices=[('backfilled', 'Backfilled'), ('unproven', 'Unproven')], max_length=12)),
-                ('reason', models.CharField(max_length=100)),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.feedepoch')),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.instrument')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("minute", models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")),
+                (
+                    "status",
+                    models.CharField(choices=[("backfilled", "Backfilled"), ("unproven", "Unproven")], max_length=12),
+                ),
+                ("reason", models.CharField(max_length=100)),
+                ("epoch", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.feedepoch")),
+                ("instrument", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.instrument")),
             ],
             options={
-                'verbose_name_plural': 'coverage',
-                'constraints': [models.UniqueConstraint(fields=('epoch', 'instrument', 'minute'), name='coverage_once')],
+                "verbose_name_plural": "coverage",
+                "constraints": [
+                    models.UniqueConstraint(fields=("epoch", "instrument", "minute"), name="coverage_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Bar',
+            name="Bar",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('minute', models.BigIntegerField(help_text='minutes since 1970-01-01 00:00 UTC')),
-                ('open', models.DecimalField(decimal_places=12, max_digits=30)),
-                ('high', models.DecimalField(decimal_places=12, max_digits=30)),
-                ('low', models.DecimalField(decimal_places=12, max_digits=30)),
-                ('close', models.DecimalField(decimal_places=12, max_digits=30)),
-                ('volume', models.DecimalField(decimal_places=12, help_text='base asset', max_digits=36)),
-                ('turnover', models.DecimalField(decimal_places=18, help_text='quote asset: sum of price x quantity', max_digits=40)),
-                ('count', models.PositiveIntegerField()),
-                ('first_trade_id', models.CharField(blank=True, max_length=64)),
-                ('last_trade_id', models.CharField(blank=True, max_length=64)),
-                ('hash_sum', models.BigIntegerField(help_text='sum of the 64-bit hashes of the trades, as a signed 64-bit number')),
-                ('source', models.CharField(choices=[('trades', 'Trades'), ('klines', 'Klines')], max_length=8)),
-                ('revision', models.PositiveSmallIntegerField(default=0, help_text='late trades added after the minute was closed')),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.feedepoch')),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.instrument')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("minute", models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")),
+                ("open", models.DecimalField(decimal_places=12, max_digits=30)),
+                ("high", models.DecimalField(decimal_places=12, max_digits=30)),
+                ("low", models.DecimalField(decimal_places=12, max_digits=30)),
+                ("close", models.DecimalField(decimal_places=12, max_digits=30)),
+                ("volume", models.DecimalField(decimal_places=12, help_text="base asset", max_digits=36)),
+                (
+                    "turnover",
+                    models.DecimalField(
+                        decimal_places=18, help_text="quote asset: sum of price x quantity", max_digits=40
+                    ),
+                ),
+                ("count", models.PositiveIntegerField()),
+                ("first_trade_id", models.CharField(blank=True, max_length=64)),
+                ("last_trade_id", models.CharField(blank=True, max_length=64)),
+                (
+                    "hash_sum",
+                    models.BigIntegerField(
+                        help_text="sum of the 64-bit hashes of the trades, as a signed 64-bit number"
+                    ),
+                ),
+                ("source", models.CharField(choices=[("trades", "Trades"), ("klines", "Klines")], max_length=8)),
+                (
+                    "revision",
+                    models.PositiveSmallIntegerField(
+                        default=0, help_text="late trades added after the minute was closed"
+                    ),
+                ),
+                ("epoch", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.feedepoch")),
+                ("instrument", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.instrument")),
             ],
             options={
-                'ordering': ['-minute'],
-                'constraints': [models.UniqueConstraint(fields=('epoch', 'instrument', 'minute'), name='bar_once_per_minute')],
+                "ordering": ["-minute"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("epoch", "instrument", "minute"), name="bar_once_per_minute")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ShardCursor',
+            name="ShardCursor",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('shard', models.PositiveSmallIntegerField()),
-                ('replay_from', models.CharField(default='0-0', max_length=40)),
-                ('replay_entries', models.BigIntegerField(default=0, help_text='entries up to and including replay_from')),
-                ('seen_through', models.CharField(default='0-0', max_length=40)),
-                ('closed_minute', models.BigIntegerField(blank=True, help_text='last minute that every symbol has closed', null=True)),
-                ('watermark_ms', models.BigIntegerField(blank=True, help_text='event time reached by every symbol', null=True)),
-                ('processed', models.BigIntegerField(default=0, help_text='trades read, as of seen_through')),
-                ('evaluated', models.BigIntegerField(default=0, help_text='trades that a warm strategy judged, as of seen_through')),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='cursors', to='market.feedepoch')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("shard", models.PositiveSmallIntegerField()),
+                ("replay_from", models.CharField(default="0-0", max_length=40)),
+                (
+                    "replay_entries",
+                    models.BigIntegerField(default=0, help_text="entries up to and including replay_from"),
+                ),
+                ("seen_through", models.CharField(default="0-0", max_length=40)),
+                (
+                    "closed_minute",
+                    models.BigIntegerField(blank=True, help_text="last minute that every symbol has closed", null=True),
+                ),
+                (
+                    "watermark_ms",
+                    models.BigIntegerField(blank=True, help_text="event time reached by every symbol", null=True),
+                ),
+                ("processed", models.BigIntegerField(default=0, help_text="trades read, as of seen_through")),
+                (
+                    "evaluated",
+                    models.BigIntegerField(
+                        default=0, help_text="trades that a warm strategy judged, as of seen_through"
+                    ),
+                ),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "epoch",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="cursors", to="market.feedepoch"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('epoch', 'shard'), name='cursor_once_per_shard')],
+                "constraints": [models.UniqueConstraint(fields=("epoch", "shard"), name="cursor_once_per_shard")],
             },
         ),
     ]

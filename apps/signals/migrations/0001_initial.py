@@ -5,121 +5,216 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('market', '0001_initial'),
-        ('portfolio', '0001_initial'),
+        ("market", "0001_initial"),
+        ("portfolio", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Strategy',
+            name="Strategy",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40, unique=True)),
-                ('description', models.TextField()),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=40, unique=True)),
+                ("description", models.TextField()),
             ],
             options={
-                'verbose_name_plural': 'strategies',
+                "verbose_name_plural": "strategies",
             },
         ),
         migrations.CreateModel(
-            name='ExitWatch',
+            name="ExitWatch",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scanned_to', models.CharField(max_length=40)),
-                ('position', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='exit_watch', to='portfolio.position')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("scanned_to", models.CharField(max_length=40)),
+                (
+                    "position",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="exit_watch", to="portfolio.position"
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'exit watches',
+                "verbose_name_plural": "exit watches",
             },
         ),
         migrations.CreateModel(
-            name='StrategyVersion',
+            name="StrategyVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('version', models.PositiveIntegerField()),
-                ('parameters', models.JSONField(help_text="the strategy's parameters, tier applied")),
-                ('engine_hash', models.CharField(max_length=64)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('strategy', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='signals.strategy')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("version", models.PositiveIntegerField()),
+                ("parameters", models.JSONField(help_text="the strategy's parameters, tier applied")),
+                ("engine_hash", models.CharField(max_length=64)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "strategy",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="versions", to="signals.strategy"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Signal',
+            name="Signal",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('book', models.CharField(default='main', max_length=32)),
-                ('kind', models.CharField(choices=[('entry', 'Entry'), ('exit', 'Exit')], max_length=5)),
-                ('exit_reason', models.CharField(blank=True, choices=[('stop_loss', 'Stop Loss'), ('take_profit', 'Take Profit'), ('max_holding', 'Max Holding')], max_length=12)),
-                ('trigger_key', models.CharField(max_length=160)),
-                ('ts_event', models.BigIntegerField(help_text='event time of the trigger (ts_due for a time exit), ms')),
-                ('trade_id', models.CharField(blank=True, max_length=64)),
-                ('price', models.DecimalField(decimal_places=12, help_text='price of the triggering trade', max_digits=30)),
-                ('change', models.FloatField(blank=True, help_text='fraction over the lookback window; an indicator', null=True)),
-                ('rsi', models.FloatField(blank=True, help_text='an indicator, 0 to 100', null=True)),
-                ('turnover', models.FloatField(blank=True, help_text='quote asset in the window; an indicator', null=True)),
-                ('bid', models.DecimalField(blank=True, decimal_places=12, max_digits=30, null=True)),
-                ('bid_quantity', models.DecimalField(blank=True, decimal_places=12, max_digits=36, null=True)),
-                ('ask', models.DecimalField(blank=True, decimal_places=12, max_digits=30, null=True)),
-                ('ask_quantity', models.DecimalField(blank=True, decimal_places=12, max_digits=36, null=True)),
-                ('quote_ts', models.BigIntegerField(blank=True, null=True)),
-                ('median_price', models.DecimalField(blank=True, decimal_places=12, help_text="of the last minute's trades, 64 at most", max_digits=30, null=True)),
-                ('unproven_minutes', models.PositiveSmallIntegerField(default=0)),
-                ('unproven_reason', models.CharField(blank=True, max_length=100)),
-                ('entry_id', models.CharField(help_text='stream entry: provenance, no part of equality', max_length=40)),
-                ('ts_init', models.BigIntegerField(help_text='wall clock when the ingest received the trigger, ms')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.instrument')),
-                ('position', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='exit_signals', to='portfolio.position')),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='signals', to='portfolio.tradingsession')),
-                ('strategy_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='signals.strategyversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("book", models.CharField(default="main", max_length=32)),
+                ("kind", models.CharField(choices=[("entry", "Entry"), ("exit", "Exit")], max_length=5)),
+                (
+                    "exit_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("stop_loss", "Stop Loss"),
+                            ("take_profit", "Take Profit"),
+                            ("max_holding", "Max Holding"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("trigger_key", models.CharField(max_length=160)),
+                (
+                    "ts_event",
+                    models.BigIntegerField(help_text="event time of the trigger (ts_due for a time exit), ms"),
+                ),
+                ("trade_id", models.CharField(blank=True, max_length=64)),
+                (
+                    "price",
+                    models.DecimalField(decimal_places=12, help_text="price of the triggering trade", max_digits=30),
+                ),
+                (
+                    "change",
+                    models.FloatField(
+                        blank=True, help_text="fraction over the lookback window; an indicator", null=True
+                    ),
+                ),
+                ("rsi", models.FloatField(blank=True, help_text="an indicator, 0 to 100", null=True)),
+                (
+                    "turnover",
+                    models.FloatField(blank=True, help_text="quote asset in the window; an indicator", null=True),
+                ),
+                ("bid", models.DecimalField(blank=True, decimal_places=12, max_digits=30, null=True)),
+                ("bid_quantity", models.DecimalField(blank=True, decimal_places=12, max_digits=36, null=True)),
+                ("ask", models.DecimalField(blank=True, decimal_places=12, max_digits=30, null=True)),
+                ("ask_quantity", models.DecimalField(blank=True, decimal_places=12, max_digits=36, null=True)),
+                ("quote_ts", models.BigIntegerField(blank=True, null=True)),
+                (
+                    "median_price",
+                    models.DecimalField(
+                        blank=True,
+                        decimal_places=12,
+                        help_text="of the last minute's trades, 64 at most",
+                        max_digits=30,
+                        null=True,
+                    ),
+                ),
+                ("unproven_minutes", models.PositiveSmallIntegerField(default=0)),
+                ("unproven_reason", models.CharField(blank=True, max_length=100)),
+                (
+                    "entry_id",
+                    models.CharField(help_text="stream entry: provenance, no part of equality", max_length=40),
+                ),
+                ("ts_init", models.BigIntegerField(help_text="wall clock when the ingest received the trigger, ms")),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("instrument", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.instrument")),
+                (
+                    "position",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="exit_signals",
+                        to="portfolio.position",
+                    ),
+                ),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="signals",
+                        to="portfolio.tradingsession",
+                    ),
+                ),
+                (
+                    "strategy_version",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="signals.strategyversion"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='SessionStrategy',
+            name="SessionStrategy",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('book', models.CharField(default='main', max_length=32)),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='strategies', to='portfolio.tradingsession')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='signals.strategyversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("book", models.CharField(default="main", max_length=32)),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="strategies",
+                        to="portfolio.tradingsession",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="signals.strategyversion"),
+                ),
             ],
             options={
-                'verbose_name_plural': 'session strategies',
+                "verbose_name_plural": "session strategies",
             },
         ),
         migrations.CreateModel(
-            name='EngineState',
+            name="EngineState",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('layout', models.CharField(help_text='layout version; a blob of another layout is refused', max_length=80)),
-                ('position', models.CharField(help_text='the stream entry after which this was the state', max_length=40)),
-                ('blob', models.BinaryField()),
-                ('cursor', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='states', to='market.shardcursor')),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='market.instrument')),
-                ('strategy_version', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, to='signals.strategyversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "layout",
+                    models.CharField(help_text="layout version; a blob of another layout is refused", max_length=80),
+                ),
+                (
+                    "position",
+                    models.CharField(help_text="the stream entry after which this was the state", max_length=40),
+                ),
+                ("blob", models.BinaryField()),
+                (
+                    "cursor",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="states", to="market.shardcursor"
+                    ),
+                ),
+                ("instrument", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="market.instrument")),
+                (
+                    "strategy_version",
+                    models.ForeignKey(
+                        blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, to="signals.strategyversion"
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='strategyversion',
-            constraint=models.UniqueConstraint(fields=('strategy', 'version'), name='strategy_version_once'),
+            model_name="strategyversion",
+            constraint=models.UniqueConstraint(fields=("strategy", "version"), name="strategy_version_once"),
         ),
         migrations.AddIndex(
-            model_name='signal',
-            index=models.Index(fields=['session', '-ts_event'], name='signals_sig_session_78566b_idx'),
+            model_name="signal",
+            index=models.Index(fields=["session", "-ts_event"], name="signals_sig_session_78566b_idx"),
         ),
         migrations.AddConstraint(
-            model_name='signal',
-            constraint=models.UniqueConstraint(fields=('session', 'book', 'trigger_key'), name='signal_once_per_trigger'),
+            model_name="signal",
+            constraint=models.UniqueConstraint(
+                fields=("session", "book", "trigger_key"), name="signal_once_per_trigger"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sessionstrategy',
-            constraint=models.UniqueConstraint(fields=('session', 'version', 'book'), name='strategy_once_per_book'),
+            model_name="sessionstrategy",
+            constraint=models.UniqueConstraint(fields=("session", "version", "book"), name="strategy_once_per_book"),
         ),
         migrations.AddConstraint(
-            model_name='enginestate',
-            constraint=models.UniqueConstraint(fields=('cursor', 'instrument', 'strategy_version'), name='state_once', nulls_distinct=False),
+            model_name="enginestate",
+            constraint=models.UniqueConstraint(
+                fields=("cursor", "instrument", "strategy_version"), name="state_once", nulls_distinct=False
+            ),
         ),
     ]

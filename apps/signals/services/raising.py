@@ -1,0 +1,108 @@
+"""Turning what the engine raised into Signal rows, once per trigger key."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from apps.engine.model import Quote, RaisedExit, RaisedSignal, Scale
+from apps.market.models import Instrument
+from apps.portfolio.models import Position
+from apps.signals.models import SessionStrategy, Signal
+
+
+def entry_key(raised: RaisedSignal) -> str:
+    """What an entry is: the version, the instrument and the very trade. Equal in live, replay and backtest."""
+    return f"e:{raised.version_id}:{raised.symbol}:{raised.ts_event}:{raised.trade_id}"
+
+
+def exit_key(position_id: int, attempt: int) -> str:
+    """What an exit is: the position and how many of its exits have failed before."""
+    return f"x:{position_id}:{attempt}"
+
+
+def quote_fields(quote: Quote | None, scale: Scale) -> dict[str, Any]:
+    if quote is None:
+        return {}
+    return {
+        "bid": scale.price(quote.bid),
+        "bid_quantity": scale.quantity(quote.bid_quantity),
+        "ask": scale.price(quote.ask),
+        "ask_quantity": scale.quantity(quote.ask_quantity),
+        "quote_ts": quote.ts_event,
+    }
+
+
+def scale_of(instrument: Instrument) -> Scale:
+    return Scale(instrument.price_decimals, instrument.quantity_decimals)
+
+
+def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[SessionStrategy]) -> list[Signal]:
+    """One row per session and book that runs the version."""
+    scale = scale_of(instrument)
+    median = raised.median_price
+    return [
+        Signal(
+            session=binding.session,
+            strategy_version=binding.version,
+            book=binding.book,
+            instrument=instrument,
+            kind=Signal.Kind.ENTRY,
+            trigger_key=entry_key(raised),
+            ts_event=raised.ts_event,
+            trade_id=raised.trade_id,
+            price=scale.price(raised.price),
+            change=raised.change,
+            rsi=raised.rsi,
+            turnover=raised.turnover,
+            median_price=None
+            if median is None
+            else median.scaleb(-instrument.price_decimals).quantize(Decimal("1e-12")),
+            unproven_minutes=raised.unproven_minutes,
+            unproven_reason=raised.unproven_reason[:100],
+            entry_id=raised.entry_id,
+            ts_init=raised.ts_init,
+            **quote_fields(raised.quote, scale),
+        )
+        for binding in bindings
+        if binding.version_id == raised.version_id
+    ]
+
+
+def exit_row(raised: RaisedExit, instrument: Instrument, position: Position, attempt: int) -> Signal:
+    scale = scale_of(instrument)
+    return Signal(
+        session=position.account.session,
+        strategy_version_id=position.strategy_version_id,
+        book=position.account.book,
+        instrument=instrument,
+        kind=Signal.Kind.EXIT,
+        exit_reason=raised.reason,
+        position=position,
+        trigger_key=exit_key(raised.position_id, attempt),
+        ts_event=raised.ts_event,
+        trade_id=raised.trade_id,
+        price=scale.price(raised.price),
+        entry_id=raised.entry_id,
+        ts_init=raised.ts_init,
+        **quote_fields(raised.quote, scale),
+    )
+
+
+def store_new(rows: list[Signal]) -> list[Signal]:
+    """Insert the signals that are not there yet; returns those, with their keys, oldest trigger first.
+
+    A drain that reads entries again finds the same signals again; the unique key makes that harmless.
+    """
+    if not rows:
+        return []
+    keys = {(row.session_id, row.book, row.trigger_key) for row in rows}
+    known = set(
+        Signal.objects.filter(session_id__in={key[0] for key in keys}, trigger_key__in={key[2] for key in keys})
+        .values_list("session_id", "book", "trigger_key")
+    )  # fmt: skip
+    fresh = [row for row in rows if (row.session_id, row.book, row.trigger_key) not in known]
+    fresh.sort(key=lambda row: (row.ts_event, row.trigger_key))
+    for row in fresh:
+        row.save(force_insert=True)
+    return fresh

@@ -1,0 +1,149 @@
+"""The warm state of a shard: loading it from where correctness rests, saving it there."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from apps.engine.bars import BarBuilder, EngineError
+from apps.engine.exits import ExitSearch
+from apps.engine.shard import ShardEngine, StrategySpec, SymbolState
+from apps.engine.tape import PriceTape, QuoteTape
+from apps.market.models import Instrument, ShardCursor
+from apps.market.segments import SegmentWriter
+from apps.market.selectors import scales, shard_instruments
+from apps.portfolio.models import TradingSession
+from apps.signals.models import EngineState, SessionStrategy, StrategyVersion
+
+log = logging.getLogger(__name__)
+
+MARKET_LAYOUT = "market-1"
+
+
+class EngineMismatch(Exception):
+    """The strategy version was made for other engine sources than these. The process must not judge with them."""
+
+
+@dataclass(slots=True)
+class WarmShard:
+    """One shard's engine in this process and the stream entry that it ended with."""
+
+    epoch_id: int
+    shard: int
+    engine: ShardEngine
+    instruments: dict[str, Instrument]
+    bindings: list[SessionStrategy]
+    position: str
+    entries: int
+    writer: SegmentWriter
+    searches: dict[int, ExitSearch] = field(default_factory=dict)
+    portfolio_epochs: dict[int, int] = field(default_factory=dict)
+
+
+def session_bindings(epoch_id: int, engine_hash: str) -> list[SessionStrategy]:
+    """The strategies that running sessions of this epoch judge with. Raises `EngineMismatch`."""
+    bindings = list(
+        SessionStrategy.objects.filter(session__epoch_id=epoch_id, session__ended_at__isnull=True)
+        .select_related("version__strategy", "session")
+        .order_by("id")
+    )
+    for binding in bindings:
+        if binding.version.engine_hash != engine_hash:
+            raise EngineMismatch(f"{binding.version} was made for other engine sources; start a new session")
+    return bindings
+
+
+def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
+    """The state as of `replay_from`. A blob of another layout is refused: that instrument warms up again."""
+    instruments = shard_instruments(epoch_id=cursor.epoch_id, shard=cursor.shard)
+    bindings = session_bindings(cursor.epoch_id, engine_hash)
+    versions = {binding.version_id: binding.version for binding in bindings}
+    specs = [StrategySpec(pk, version.strategy.name, version.parameters) for pk, version in versions.items()]
+    engine = ShardEngine(scales(instruments.values()), specs)
+    stored = EngineState.objects.filter(cursor=cursor).select_related("instrument")
+    for row in stored:
+        symbol = engine.symbols.get(row.instrument.symbol)
+        if symbol is not None:
+            _restore(row, symbol, specs)
+    return WarmShard(
+        epoch_id=cursor.epoch_id,
+        shard=cursor.shard,
+        engine=engine,
+        instruments=instruments,
+        bindings=bindings,
+        position=cursor.replay_from,
+        entries=cursor.replay_entries,
+        writer=SegmentWriter(segments, cursor.epoch_id, cursor.shard),
+    )
+
+
+def _restore(row: EngineState, state: SymbolState, specs: list[StrategySpec]) -> None:
+    name = row.instrument.symbol
+    if row.strategy_version_id is None:
+        if row.layout != MARKET_LAYOUT:
+            log.warning("state of %s has layout %s, not %s: it warms up again", name, row.layout, MARKET_LAYOUT)
+            return
+        restore_market(name, state, bytes(row.blob))
+        return
+    for number, spec in enumerate(specs):
+        if spec.version_id == row.strategy_version_id:
+            if row.layout != spec.module.layout or len(row.blob) != spec.module.dtype.itemsize:
+                log.warning(
+                    "state of %s has layout %s, not %s: it warms up again", name, row.layout, spec.module.layout
+                )
+                return
+            state.strategies[number] = np.frombuffer(bytes(row.blob), dtype=spec.module.dtype).copy()
+
+
+def pack_market(state: SymbolState) -> bytes:
+    return msgspec.msgpack.encode(
+        [state.builder.row(), state.quotes.rows(), state.prices.rows(), state.evaluated, state.newest_trade]
+    )
+
+
+def restore_market(symbol: str, state: SymbolState, blob: bytes) -> None:
+    """Raises `EngineError` if the blob is not what `pack_market` writes."""
+    try:
+        row: list[Any] = msgspec.msgpack.decode(blob)
+        builder, quotes, prices, evaluated, newest = row
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EngineError(f"{symbol}: stored state is not readable") from error
+    state.builder = BarBuilder.from_row(symbol, builder)
+    state.quotes = QuoteTape.from_rows(quotes)
+    state.prices = PriceTape(prices)
+    state.evaluated = evaluated
+    state.newest_trade = newest
+
+
+def save(*, cursor: ShardCursor, warm: WarmShard) -> None:
+    """Write the state after `warm.position`: part of the transaction that moves `replay_from` there."""
+    rows = []
+    for symbol, state in warm.engine.symbols.items():
+        common = {"cursor": cursor, "instrument": warm.instruments[symbol], "position": warm.position}
+        rows.append(EngineState(**common, strategy_version=None, layout=MARKET_LAYOUT, blob=pack_market(state)))
+        for spec, strategy in zip(warm.engine.specs, state.strategies, strict=True):
+            rows.append(
+                EngineState(
+                    **common,
+                    strategy_version=StrategyVersion(pk=spec.version_id),
+                    layout=spec.module.layout,
+                    blob=strategy.tobytes(),
+                )
+            )
+    EngineState.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["cursor", "instrument", "strategy_version"],
+        update_fields=["layout", "position", "blob"],
+        batch_size=500,
+    )
+
+
+def sessions_of(warm: WarmShard) -> list[TradingSession]:
+    unique = {binding.session_id: binding.session for binding in warm.bindings}
+    return list(unique.values())
