@@ -11,6 +11,7 @@ import dj_database_url
 
 from apps.engine import timeouts
 from cdb_project import env
+from cdb_project.pipeline import ROUTES
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -41,6 +42,9 @@ SHARD_COUNT = env.read_int("CDB_SHARD_COUNT", 4, minimum=1, maximum=64)
 LIVE_SYMBOLS = env.read_symbols("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,DOGEUSDT")
 EXCHANGE_REST_URL = "https://api.mexc.com"
 EXCHANGE_WS_URL = "wss://wbs-api.mexc.com/ws"
+
+# Events to tasks; services resolve a doorbell by name, so that no app imports the composition root.
+PIPELINE_ROUTES = ROUTES
 
 
 def engine_hash() -> str:

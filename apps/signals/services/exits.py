@@ -1,0 +1,125 @@
+"""Exits of open positions, found on the stream in the drain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import redis
+
+from apps.bus import codec, streams
+from apps.engine.events import Event
+from apps.engine.exits import ExitRule, ExitSearch
+from apps.market.segments import read_segments
+from apps.portfolio.models import Account, Position
+from apps.signals.models import ExitWatch, Signal
+from apps.signals.services.raising import exit_key, exit_row
+from apps.signals.services.state import WarmShard, sessions_of
+
+Batch = list[tuple[str, list[Event]]]
+
+
+def refresh(warm: WarmShard) -> dict[int, Position] | None:
+    """Positions of this shard that need an exit, by id; None if no portfolio has changed since the last look."""
+    accounts = Account.objects.filter(session__in=[session.pk for session in sessions_of(warm)])
+    epochs = dict(accounts.values_list("pk", "portfolio_epoch"))
+    if epochs == warm.portfolio_epochs:
+        return None
+    warm.portfolio_epochs = epochs
+    return load_positions(warm)
+
+
+def load_positions(warm: WarmShard) -> dict[int, Position]:
+    positions = Position.objects.filter(
+        account__in=warm.portfolio_epochs,
+        status=Position.Status.OPEN,
+        instrument__in=[row.pk for row in warm.instruments.values()],
+    ).select_related("account__session", "instrument")
+    wanted = {exit_key(row.pk, row.exit_attempts): row for row in positions}
+    raised = set(Signal.objects.filter(trigger_key__in=wanted, kind=Signal.Kind.EXIT).values_list("trigger_key", flat=True))
+    return {row.pk: row for key, row in wanted.items() if key not in raised}
+
+
+def rule_of(position: Position) -> ExitRule:
+    scale = Decimal(10) ** position.instrument.price_decimals
+    return ExitRule(
+        position_id=position.pk,
+        symbol=position.instrument.symbol,
+        opened_ts=position.opened_ts,
+        stop=math.floor(position.stop_price * scale),
+        target=math.ceil(position.target_price * scale),
+        due_ts=position.due_ts,
+    )
+
+
+def history(client: redis.Redis, segments: Path, warm: WarmShard, start: str) -> Iterator[tuple[str, list[Event]]]:
+    """Readable entries from `start` through what this shard has read: from the stream, else from the segments."""
+    rows = streams.read(client, warm.epoch_id, warm.shard, after="0-0", count=1)
+    lost = not rows or streams.entry_order(rows[0][0]) > streams.entry_order(start)
+    source = (
+        read_segments(segments, warm.epoch_id, warm.shard, start=start)
+        if lost
+        else streams.scan(client, warm.epoch_id, warm.shard, start=start)
+    )
+    last = streams.entry_order(warm.position)
+    for entry_id, payload in source:
+        if streams.entry_order(entry_id) > last:
+            return
+        try:
+            events = codec.decode(payload or b"")
+        except codec.CodecError:
+            continue  # set aside as a dead entry when it was drained
+        yield entry_id, events
+
+
+def search(
+    *, client: redis.Redis, segments: Path, warm: WarmShard, batch: Batch, positions: dict[int, Position] | None
+) -> list[Signal]:
+    """Exit rows found in `batch`, and, for positions that have just become known, in what was read before it.
+
+    Called before `warm.position` moves over the batch.
+    """
+    fresh = {} if positions is None else {pk: row for pk, row in positions.items() if pk not in warm.searches}
+    if positions is not None:
+        warm.searches = {pk: found for pk, found in warm.searches.items() if pk in positions}
+    rows = []
+    for pk, position in fresh.items():
+        started = ExitSearch(rule_of(position), last_price=_ticks(position))
+        # A position whose last exit failed looks for the next one in what is still to come.
+        past = history(client, segments, warm, position.trigger_entry) if position.exit_attempts == 0 else ()
+        if not _feed(started, past, rows, warm, position):
+            warm.searches[pk] = started
+    for pk, running in list(warm.searches.items()):
+        if _feed(running, batch, rows, warm, None):
+            del warm.searches[pk]
+    return rows
+
+
+def _feed(
+    search_: ExitSearch,
+    entries: Iterator[tuple[str, list[Event]]] | Batch | tuple[()],
+    rows: list[Signal],
+    warm: WarmShard,
+    position: Position | None,
+) -> bool:
+    for entry_id, events in entries:
+        raised = search_.feed(entry_id, events)
+        if raised is not None:
+            row = position or Position.objects.select_related("account__session").get(pk=raised.position_id)
+            rows.append(exit_row(raised, warm.instruments[raised.symbol], row, row.exit_attempts))
+            return True
+    return False
+
+
+def _ticks(position: Position) -> int:
+    return int(position.entry_price * 10**position.instrument.price_decimals)
+
+
+def save_watches(warm: WarmShard) -> None:
+    """Remember how far each search has come: part of the checkpoint."""
+    rows = [ExitWatch(position_id=pk, scanned_to=warm.position) for pk in warm.searches]
+    ExitWatch.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=["position"], update_fields=["scanned_to"], batch_size=500
+    )
