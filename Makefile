@@ -1,0 +1,110 @@
+# Every command of this project. Values may be given on the command line: make demo PORT=8001 SPEED=600
+PYTHON ?= python3
+PORT ?= 8000
+REPLAY ?=
+SPEED ?=
+TIER ?=
+SEED ?=
+DETACH ?=
+ARGS ?=
+
+BIN = .venv/bin
+RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
+STACK = $(BIN)/python -m apps.ops.stack
+SERVERS = $(BIN)/python -m apps.ops.embedded exec --temporary --
+UP = --port $(PORT) $(if $(TIER),--tier $(TIER)) $(if $(DETACH),--detach)
+DEMO = $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(SEED),--seed $(SEED))
+PIP_COMPILE = $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links \
+	--no-emit-index-url --no-emit-trusted-host
+PAGES = requirements/npm/node_modules/.installed
+STARTED := $(shell date +%s)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road check fmt bench lock
+
+help: ## This list
+	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	/^[a-z%-]+:.*## / { name = $$1; sub(":", "", name); sub(".*## ", ""); printf "  make %-12s %s\n", name, $$0 }' Makefile
+
+##@ Run it
+demo: .venv/installed-base $(PAGES) ## Trade on a market of this machine [PORT= REPLAY=file,file SPEED= TIER= SEED= DETACH=1]
+	@echo "set-up (download and installation): $$(( $$(date +%s) - $(STARTED) )) s"
+	@$(STACK) up --mode demo $(UP) $(DEMO)
+
+up: .venv/installed-base $(PAGES) ## Trade on paper on the exchange's real market data [PORT= TIER= DETACH=1]
+	@$(STACK) up --mode live $(UP)
+
+down: ## Stop everything that demo or up started
+	@$(STACK) down
+
+restart: ## Stop and start again, with the same options
+	@$(STACK) restart
+
+status: ## Is everything running, and must you act?
+	@$(STACK) status
+
+logs: ## Follow the logs [ARGS="ingest -n 100"]
+	@$(STACK) logs -f $(ARGS)
+
+doctor: ## Check this machine and the data directory, and say what to do
+	@$(STACK) doctor
+
+##@ Work on it
+install: .venv/installed-base $(PAGES) ## Python environment and front-end libraries for running
+
+install-dev: .venv/installed-dev $(PAGES)-dev ## The same and what tests and checks need
+
+test: install-dev ## All tests on a PostgreSQL and a Valkey of their own [ARGS="tests/engine -x"]
+	@$(RUN) $(SERVERS) $(BIN)/pytest -m "not stack and not road" $(ARGS)
+
+test-stack: install-dev ## The libraries' measured pitfalls; run it when a pin changes
+	@$(RUN) $(SERVERS) $(BIN)/pytest -m stack $(ARGS)
+
+test-road: install-dev ## Whole stacks, replays, kills (long)
+	@$(RUN) $(BIN)/pytest -m road $(ARGS)
+
+check: install-dev ## Lint, types, import order, settings, migrations, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(SERVERS) sh -c '$(BIN)/python manage.py check --fail-level WARNING \
+		&& $(BIN)/python manage.py makemigrations --check --dry-run && $(BIN)/mypy'
+	$(BIN)/python .ci/locks.py
+	$(BIN)/python .ci/audit.py requirements/base.txt
+
+fmt: install-dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install-dev ## All benchmarks
+	@$(RUN) $(BIN)/python -m tests.bench all $(ARGS)
+
+bench-%: install-dev ## One benchmark; writes bench/NAME.json in the data directory
+	@$(RUN) $(BIN)/python -m tests.bench $* $(ARGS)
+
+lock: install-dev ## Pin the newest allowed versions with their hashes
+	$(PIP_COMPILE) --upgrade --output-file=requirements/base.txt requirements/base.in
+	$(PIP_COMPILE) --upgrade --output-file=requirements/dev.txt requirements/dev.in
+
+# A stamp file says what was installed from; it is newer than the lock file, or the installation is made again.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed-base: requirements/base.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	@touch $@
+
+.venv/installed-dev: requirements/dev.txt .venv/installed-base
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# `npm ci` empties its folder first, stamps included.
+$(PAGES): requirements/npm/package-lock.json | .venv/installed-base
+	$(RUN) npm ci --omit=dev --prefix requirements/npm --loglevel=error
+	@touch $@
+
+$(PAGES)-dev: $(PAGES)
+	$(RUN) npm ci --prefix requirements/npm --loglevel=error
+	@touch $(PAGES) $@

@@ -1,0 +1,118 @@
+"""A data directory: its layout version, its secrets and the folder its servers keep their files in.
+
+    <data directory>/       0700, belongs to whoever starts the stack
+      layout                JSON: layout version, instance id, folder of the servers
+      secrets/              0700, one 0600 file per secret
+      servers/              as a normal user: PostgreSQL's and Valkey's files
+    /var/lib/cdb/           as root: programs/ and servers/<instance id>/, which the account `cdb` can reach
+
+Nothing here changes the mode of a directory that existed before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.ops.embedded.account import SYSTEM_DIR, Account, service_account
+
+LAYOUT_VERSION = 1
+SECRET_NAMES = ("django_secret_key", "postgres_password", "valkey_password", "flower_password", "flower_cookie_secret")
+
+
+class Refusal(Exception):
+    """Something a person has to put right, said in one line. The process ends with exit code 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    root: Path
+    instance: str
+    servers: Path
+    account: Account | None
+    """Whom the servers run as; None means as ourselves."""
+
+    def secret(self, name: str) -> str:
+        path = self.root / "secrets" / name
+        try:
+            value = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise Refusal(f"secret {name}: cannot read {path}: {error.strerror}") from error
+        if not value:
+            raise Refusal(f"secret {name}: {path} is empty")
+        return value
+
+
+def open_home(root: Path) -> Home:
+    """The data directory at `root`, made if it is not there. Raises Refusal if it is not ours to use."""
+    root = root.absolute()
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = root.stat().st_uid
+        if owner != os.geteuid():
+            raise Refusal(f"data directory {root} belongs to user {owner}, not to user {os.geteuid()}")
+        fresh = not (root / "layout").exists()
+        if fresh:
+            _create(root)
+        return _read(root)
+    except OSError as error:
+        raise Refusal(f"data directory {root} cannot be used: {error.filename or root}: {error.strerror}") from error
+
+
+def _create(root: Path) -> None:
+    """Secrets first, the layout file last: a start that was cut off here is simply made again."""
+    (root / "secrets").mkdir(mode=0o700, exist_ok=True)
+    for name in SECRET_NAMES:
+        if not (root / "secrets" / name).exists():
+            write_private(root / "secrets" / name, secrets.token_urlsafe(32))
+    instance = secrets.token_hex(8)
+    write_private(root / "layout", json.dumps({"layout": LAYOUT_VERSION, "instance": instance}))
+
+
+def _read(root: Path) -> Home:
+    try:
+        layout = json.loads((root / "layout").read_text(encoding="utf-8"))
+        version, instance = int(layout["layout"]), str(layout["instance"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"data directory {root}: the file `layout` is not readable; is this a data directory?") from error
+    if version != LAYOUT_VERSION:
+        raise Refusal(f"data directory {root} has layout version {version}, this program needs {LAYOUT_VERSION}")
+    account = service_account()
+    home = Home(root, instance, SYSTEM_DIR / "servers" / instance if account else root / "servers", account)
+    for name in SECRET_NAMES:
+        home.secret(name)
+    return home
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` in one step by a file that only its owner can read."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    draft.replace(path)
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the servers do, so that the last connections of a stopped server (TIME_WAIT) do not count as "busy".
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def pick_port(taken: Iterable[int] = ()) -> int:
+    """A free loopback port below the range from which the kernel takes ports of outgoing connections."""
+    for _ in range(200):
+        port = 15_000 + secrets.randbelow(17_000)
+        if port not in set(taken) and port_is_free(port):
+            return port
+    raise Refusal("no free loopback port between 15000 and 32000")
