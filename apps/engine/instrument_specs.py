@@ -11,7 +11,22 @@ from typing import Final
 DECIMALS_MAX: Final = 18
 
 # Longest first, so that ABCUSDT is quoted in USDT and not in a coin whose name happens to end it.
-QUOTE_ASSETS: Final = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USDE", "USD1", "USD", "EUR", "BTC", "ETH", "BNB", "SOL", "MX")
+QUOTE_ASSETS: Final = (
+    "FDUSD",
+    "USDT",
+    "USDC",
+    "BUSD",
+    "TUSD",
+    "USDE",
+    "USD1",
+    "USD",
+    "EUR",
+    "BTC",
+    "ETH",
+    "BNB",
+    "SOL",
+    "MX",
+)
 
 
 class RecordingError(ValueError):

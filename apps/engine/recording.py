@@ -133,11 +133,11 @@ class _Parser:
         self.last_time_ms = 0
 
     def feed(self, chunk: Sequence[str]) -> None:
-        whole, structure = _well_formed_rows(chunk)
+        whole, reason = _well_formed_rows(chunk)
         if whole:
             self._accept(Block(whole, self.last_time_ms))
-        if structure is not None:
-            raise self._error(structure)
+        if reason is not None:
+            raise self._error(Fault(0, reason))
 
     def _accept(self, block: Block) -> None:
         names = block.names()
@@ -235,7 +235,9 @@ class _Parser:
         too_large = mantissa > 10**DIGITS_MAX // factor
         if too_large.any():
             line = int(np.argmax(too_large)) + FIRST_ROW_LINE
-            raise RecordingError(self.file, line, f"{name} has more than {DIGITS_MAX} digits at the instrument's decimals")
+            raise RecordingError(
+                self.file, line, f"{name} has more than {DIGITS_MAX} digits at the instrument's decimals"
+            )
         return mantissa * factor
 
 
@@ -246,13 +248,13 @@ def _check_header(line: str | None, file: str) -> None:
         raise RecordingError(file, 1, f"the header must be {HEADER!r}")
 
 
-def _well_formed_rows(chunk: Sequence[str]) -> tuple[str, Fault | None]:
-    """The text of the rows before the first one without six columns (each ended by a line feed), and that row."""
+def _well_formed_rows(chunk: Sequence[str]) -> tuple[str, str | None]:
+    """The text of the rows up to the first without six columns (each ended by a line feed), and its fault."""
     rows = [line.rstrip("\r\n") for line in chunk]
     for row, line in enumerate(rows):
         if line.count(",") != 5 or "\n" in line:
-            fault = Fault(row, f"expected 6 columns, found {line.count(',') + 1 if line else 0}")
-            return "".join(f"{before}\n" for before in rows[:row]), fault
+            reason = f"expected 6 columns, found {line.count(',') + 1 if line else 0}"
+            return "".join(f"{before}\n" for before in rows[:row]), reason
     return "\n".join(rows) + "\n", None
 
 

@@ -40,9 +40,11 @@ class Block:
         data = np.frombuffer(text.encode("utf-8", "replace") + bytes(ID_LENGTH_MAX), dtype=np.uint8)
         ends = np.flatnonzero((data == ord(",")) | (data == ord("\n"))).reshape(-1, COLUMNS)
         flat = np.concatenate(([0], ends.ravel()[:-1] + 1))
-        self._data = data
-        self._starts, self._ends = flat.reshape(-1, COLUMNS), ends
+        self._data: Ints = data
+        self._starts: Ints = flat.reshape(-1, COLUMNS)
+        self._ends: Ints = ends
         self._previous_time_ms = previous_time_ms
+        self.name_index: Ints
         self._symbols, self.name_index = np.unique(self._texts(0, SYMBOL_LENGTH_MAX), return_inverse=True)
         self.symbol_index: Ints = self.name_index.astype(np.int16)
         time = self._numbers(1, TIME_LENGTH_MAX)
@@ -67,13 +69,15 @@ class Block:
 
     def forget_text(self) -> None:
         """Give back what only the checks needed."""
-        self._data = self._starts = self._ends = np.empty(0, dtype=np.uint8)
-        self._time_bad = self._price_bad = self._quantity_bad = self.name_index = self._data
+        nothing = np.empty(0, dtype=np.uint8)
+        self._data, self._starts, self._ends, self.name_index = nothing, nothing, nothing, nothing
+        self._time_bad, self._price_bad, self._quantity_bad = nothing, nothing, nothing
 
     def first_fault(self, symbol_reasons: Mapping[str, str], decimals: tuple[Ints, Ints] | None) -> Fault | None:
         """The first bad row. `decimals` are the price and quantity decimals allowed for each of `names()`."""
         found = [
-            Fault(int(np.argmax(mask)), "") if mask.any() else None for mask, _ in self._checks(symbol_reasons, decimals)
+            Fault(int(np.argmax(mask)), "") if mask.any() else None
+            for mask, _ in self._checks(symbol_reasons, decimals)
         ]
         rows = [fault.row for fault in found if fault is not None]
         if not rows:
@@ -92,7 +96,10 @@ class Block:
             (refused, lambda row: symbol_reasons[names[self.name_index[row]]]),
             (self._time_bad, lambda row: f"time_ms {self._text(row, 1)!r} is not a positive whole number"),
             (backwards, lambda row: f"time goes backwards to {self.time_ms[row]}"),
-            (self._bad_ids(), lambda row: f"trade id {self._text(row, 2)!r} is not 1 to {ID_LENGTH_MAX} visible characters"),
+            (
+                self._bad_ids(),
+                lambda row: f"trade id {self._text(row, 2)!r} is not 1 to {ID_LENGTH_MAX} visible characters",
+            ),
             (self.sides == 0, lambda row: f"aggressor_side {self._text(row, 3)!r} is neither buy nor sell"),
             (self._price_bad, lambda row: self._number_reason(row, 4, "price")),
             (self._quantity_bad, lambda row: self._number_reason(row, 5, "quantity")),
@@ -135,14 +142,16 @@ class Block:
         """BUY, SELL, or 0 for anything else."""
         texts, lengths = self._texts(3, 5), self._ends[:, 3] - self._starts[:, 3]
         is_buy, is_sell = (texts == b"buy") & (lengths == 3), (texts == b"sell") & (lengths == 4)
-        return (is_buy * BUY + is_sell * SELL).astype(np.int8)
+        sides: Ints = (is_buy * BUY + is_sell * SELL).astype(np.int8)
+        return sides
 
     def _bad_ids(self) -> Ints:
         lengths = self._ends[:, 2] - self._starts[:, 2]
         characters = self.trade_ids.view(np.uint8).reshape(lengths.size, -1)
         positions = np.arange(characters.shape[1])
         unseen = ((characters <= ord(" ")) | (characters > ord("~"))) & (positions < lengths[:, None])
-        return (lengths == 0) | (lengths > ID_LENGTH_MAX) | unseen.any(axis=1)
+        bad: Ints = (lengths == 0) | (lengths > ID_LENGTH_MAX) | unseen.any(axis=1)
+        return bad
 
     def _numbers(self, column: int, length_max: int) -> _Numbers:
         """Digits with at most one inner point, read as mantissa and number of decimals."""

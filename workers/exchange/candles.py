@@ -25,7 +25,7 @@ class Candle(NamedTuple):
     close: int
     volume: int
     turnover: int
-    count: int
+    trade_count: int
 
 
 def minute_candles(time_ms: NDArray[Any], price_ticks: NDArray[Any], quantity_steps: NDArray[Any]) -> list[Candle]:
@@ -53,9 +53,8 @@ def minute_candles(time_ms: NDArray[Any], price_ticks: NDArray[Any], quantity_st
 def _products(price_ticks: NDArray[Any], quantity_steps: NDArray[Any]) -> NDArray[Any]:
     """ticks x steps such that their sums stay exact: int64 where they surely fit, else Python integers."""
     largest = int(price_ticks.max()) * int(quantity_steps.max()) * price_ticks.size
-    if largest < 2**62:
-        return np.multiply(price_ticks, quantity_steps)
-    return np.multiply(price_ticks.astype(object), quantity_steps.astype(object))
+    kind: type = np.int64 if largest < 2**62 else object
+    return np.asarray(price_ticks.astype(kind) * quantity_steps.astype(kind))
 
 
 def flat(open_ms: int, price_ticks: int) -> Candle:
@@ -132,5 +131,5 @@ def combined(open_ms: int, rows: list[Candle]) -> Candle:
         rows[-1].close,
         sum(row.volume for row in rows),
         sum(row.turnover for row in rows),
-        sum(row.count for row in rows),
+        sum(row.trade_count for row in rows),
     )

@@ -45,6 +45,10 @@ class Connection:
     def open(self) -> bool:
         return self._closing is None and not self._response.closed and not self.transport.is_closing()
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
     def open_channel(self, channel: Channel) -> None:
         self.channels.append(channel)
         self.channels.sort()
@@ -62,9 +66,8 @@ class Connection:
             return
         self.transport.write(frames)
         self.session.on_sent(self._monotonic())
-        waiting_bytes = self.transport.get_write_buffer_size()
-        if waiting_bytes > self._limits.send_buffer_bytes_max:
-            self.close(Close(POLICY_VIOLATION, f"slow reader, {waiting_bytes} bytes unsent"))
+        if self.unsent_bytes > self._limits.send_buffer_bytes_max:
+            self.close(Close(POLICY_VIOLATION, f"slow reader, {self.unsent_bytes} bytes unsent"))
 
     def check_time(self) -> None:
         """Close if one of the session's deadlines has passed."""

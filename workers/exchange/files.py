@@ -19,7 +19,7 @@ def open_recording(path: Path) -> Iterator[TextIO]:
     """The file's lines as text; bytes that are not UTF-8 become characters that the parser refuses."""
     with path.open("rb") as raw:
         plain = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        with io.TextIOWrapper(io.BufferedReader(plain, 1 << 16), "utf-8", errors="replace") as text:  # type: ignore[type-var]
+        with io.TextIOWrapper(io.BufferedReader(plain, 1 << 16), "utf-8", errors="replace") as text:
             yield text
 
 

@@ -93,7 +93,9 @@ class FrameEncoder:
         bid_ticks, bid_steps, ask_ticks, ask_steps = timed.quote
         fields = (price(bid_ticks), quantity(bid_steps), price(ask_ticks), quantity(ask_steps), str(timed.version))
         # No number has more than 127 characters, so each length is one byte.
-        body = "".join([f"{tag}{chr(len(text))}{text}" for tag, text in zip("\x0a\x12\x1a\x22\x2a", fields, strict=True)])
+        body = "".join(
+            [f"{tag}{chr(len(text))}{text}" for tag, text in zip("\x0a\x12\x1a\x22\x2a", fields, strict=True)]
+        )
         return self._frame(_BOOK_TICKER_TAG, body.encode() + b"\x30" + self._time(timed.time_ms), send_ms)
 
     def deals(self, prints: Sequence[Print], send_ms: int) -> bytes:

@@ -82,7 +82,15 @@ class Hub:
             self._step(step_ms)
             if step_ms >= until_ms:
                 return
-            await asyncio.sleep(0)
+            await self._let_readers_catch_up()
+
+    async def _let_readers_catch_up(self) -> None:
+        """At a very high speed one tick holds more than a buffer: wait a little, so that speed alone closes nobody."""
+        await asyncio.sleep(0)
+        enough = self._limits.send_buffer_bytes_max // 2
+        deadline = self._monotonic() + self._limits.drain_seconds
+        while self._monotonic() < deadline and any(c.open and c.unsent_bytes > enough for c in self.connections):
+            await asyncio.sleep(0.005)
 
     def _step(self, step_ms: int) -> None:
         moves = self.feed.advance(step_ms)

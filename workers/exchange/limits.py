@@ -22,6 +22,7 @@ class Limits:
     trades_per_frame_max: int = 1_000
     trades_per_step_max: int = 5_000  # a tick with more is sent in steps, so that sockets and REST get their turn
     send_buffer_bytes_max: int = 32 * 1024 * 1024  # 25 s of the largest recording at speed 600
+    drain_seconds: float = 0.25  # between the steps of a large tick, for readers that are behind
     control_message_bytes_max: int = 64 * 1024
     connections_max: int = 256
     close_seconds: float = 0.5

@@ -120,4 +120,4 @@ class MarketSource(Protocol):
         """The newest `limit` trades with time <= last_ms, oldest first."""
 
     def closed_minutes(self, symbol: str, first_ms: int, end_ms: int) -> list[Candle]:
-        """Minute candles opening in [first_ms, end_ms), both whole minutes, none missing after the first that is known."""
+        """Minute candles opening in [first_ms, end_ms), both whole minutes, without a hole after the first known."""

@@ -12,7 +12,7 @@ from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.quotes import EMPTY, QuoteState, derive
 from apps.engine.recording import Recording
 from workers.exchange.candles import MINUTE_MS, Candle, filled, minute_candles
-from workers.exchange.market import Moves, Print, TimedQuote, TradeColumns
+from workers.exchange.market import Ints, Moves, Print, TimedQuote, TradeColumns
 
 TAIL_MS: Final = 120_000  # event time runs on so long after the minute of the last trade
 
@@ -70,7 +70,7 @@ def _columns_of(recording: Recording, symbol: str) -> TradeColumns:
 class ReplayFeed:
     """Trades in time order, and every change of the derived quotes, at most one per symbol and millisecond."""
 
-    def __init__(self, time_ms: np.ndarray, columns: Mapping[str, TradeColumns], start_ms: int) -> None:
+    def __init__(self, time_ms: Ints, columns: Mapping[str, TradeColumns], start_ms: int) -> None:
         self.sent_count = 0
         self._time_ms = time_ms
         self._skipped = int(np.searchsorted(time_ms, start_ms))

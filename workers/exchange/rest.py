@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from workers.exchange import rest_market as market
 from workers.exchange.candles import INTERVALS
 from workers.exchange.hub import Hub
 from workers.exchange.log import EventLog
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HOUR_MS: Final = 3_600_000
 TIME_MAX_MS: Final = 10**14
@@ -37,7 +35,7 @@ def _answer(document: object, status: int = 200) -> web.Response:
     return web.Response(text=text, status=status, content_type="application/json")
 
 
-def error_middleware(log: EventLog) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def error_middleware(log: EventLog) -> Middleware:
     """Refused parameters are answered with their code; a defect of ours is logged and answered with 500."""
 
     @web.middleware
@@ -89,7 +87,8 @@ class Rest:
             "ticker/bookTicker": self.book_tickers,
         }
         routes = [web.get(f"/api/v3/{path}", handler) for path, handler in public.items()]
-        return [*routes, web.get("/exchange/status", self.status)]
+        contracts = web.get("/api/v1/contract/detail", self.contracts)
+        return [*routes, contracts, web.get("/exchange/status", self.status)]
 
     def _known(self, symbol: str) -> str:
         if symbol not in self._source.instruments:
@@ -110,15 +109,15 @@ class Rest:
             return [self._known(symbol) for symbol in request.query["symbols"].split(",")]
         return list(self._source.instruments)
 
-    async def ping(self, request: web.Request) -> web.Response:
+    async def ping(self, _request: web.Request) -> web.Response:
         """Alive."""
         return _answer({})
 
-    async def time(self, request: web.Request) -> web.Response:
+    async def time(self, _request: web.Request) -> web.Response:
         """Event time, not wall time."""
         return _answer({"serverTime": self._hub.clock.now_ms()})
 
-    async def status(self, request: web.Request) -> web.Response:
+    async def status(self, _request: web.Request) -> web.Response:
         """Where the source stands; ours, not the real exchange's."""
         hub, clock = self._hub, self._hub.clock
         status = {
@@ -143,9 +142,13 @@ class Rest:
         info = {"timezone": "CST", "serverTime": now_ms, "rateLimits": [], "exchangeFilters": [], "symbols": rows}
         return _answer(info)
 
-    async def default_symbols(self, request: web.Request) -> web.Response:
+    async def default_symbols(self, _request: web.Request) -> web.Response:
         """Symbols that may be traded through the API: all."""
         return _answer({"code": 200, "data": list(self._source.instruments), "msg": None})
+
+    async def contracts(self, _request: web.Request) -> web.Response:
+        """No futures are listed here; clients that load all markets at once ask for them too."""
+        return _answer({"success": True, "code": 0, "data": []})
 
     async def depth(self, request: web.Request) -> web.Response:
         """Levels grown from the quote in force."""

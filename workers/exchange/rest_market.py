@@ -14,6 +14,17 @@ from workers.exchange.market import MarketSource, Print, TimedQuote
 
 Document = dict[str, object]
 DEPTH_LEVELS_MAX: Final = 5_000
+_DAY_FIELDS: Final = (
+    "priceChange",
+    "priceChangePercent",
+    "prevClosePrice",
+    "lastPrice",
+    "openPrice",
+    "highPrice",
+    "lowPrice",
+    "volume",
+    "quoteVolume",
+)
 
 
 class Writer:
@@ -188,8 +199,7 @@ def day_ticker(source: MarketSource, symbol: str, timed: TimedQuote | None, reac
     quote = timed.quote if timed else None
     row: Document = {"symbol": symbol, **_quote_fields(quote, write), "openTime": first_ms, "closeTime": reached_ms + 1}
     if not minutes:
-        names = ("priceChange", "priceChangePercent", "prevClosePrice", "lastPrice", "openPrice", "highPrice", "lowPrice")
-        return row | dict.fromkeys(names, "0") | {"volume": "0", "quoteVolume": "0", "count": None}
+        return row | dict.fromkeys(_DAY_FIELDS, "0") | {"count": None}
     day = combined(first_ms, minutes)
     change = day.close - day.open
     sign = "-" if change < 0 else ""

@@ -13,11 +13,19 @@ from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.quotes import BUY, SELL, Quote
 from workers.exchange.candles import MINUTE_MS, Candle, filled, minute_candles
 from workers.exchange.market import Moves, Print, TimedQuote, TradeColumns, joined
-from workers.exchange.synthetic_path import PricePath, SyntheticInstrument, hashes, key_of, uniform
+from workers.exchange.synthetic_path import (
+    TRADES_PER_SECOND_MAX,
+    Array,
+    PricePath,
+    SyntheticInstrument,
+    hashes,
+    key_of,
+    lognormal,
+    uniform,
+)
 
 HOUR_MS: Final = 3_600_000
 HISTORY_MS: Final = 72 * HOUR_MS  # candles reach so far back from the time asked for
-STEP_MS_MAX: Final = 60_000
 LOOK_BACK_MINUTES_MAX: Final = 24 * 60
 _ID_STRIDE: Final = 400_000_000  # ids per second: 18 digits today, growing with time
 _TRADE_KEY_STRIDE: Final = 256  # more than the trades a second can have
@@ -56,9 +64,7 @@ class SyntheticSource:
         self.end_ms: int | None = None
         self.resumed_from_ms = start_ms if resumed else None
         self.instruments: Mapping[str, InstrumentSpec] = {item.spec.symbol: item.spec for item in INSTRUMENTS}
-        self._markets = {
-            item.spec.symbol: _SymbolMarket(item, seed, rank) for rank, item in enumerate(INSTRUMENTS)
-        }
+        self._markets = {item.spec.symbol: _SymbolMarket(item, seed, rank) for rank, item in enumerate(INSTRUMENTS)}
 
     def feed(self) -> SyntheticFeed:
         return SyntheticFeed(self, self.start_ms)
@@ -109,9 +115,9 @@ class _SymbolMarket:
         return Quote(int(bid_ticks[0]), int(bid_steps[0]), int(ask_ticks[0]), int(ask_steps[0]))
 
     def _make_minute(self, minute: int) -> TradeColumns:
-        columns, numbers = self._trades(minute * 60, minute * 60 + 60)
+        (time_ms, sides, price_ticks, quantity_steps), numbers = self._trades(minute * 60, minute * 60 + 60)
         ids = [f"{number:018d}X0_{number + 1:018d}X0".encode() for number in numbers.tolist()]
-        return TradeColumns(*columns[:1], np.array(ids, dtype="S41"), *columns[1:])
+        return TradeColumns(time_ms, np.array(ids, dtype="S41"), sides, price_ticks, quantity_steps)
 
     def _make_hour(self, hour: int) -> list[Candle]:
         """Sixty candles; the close carried into an empty first minute is the last trade's before the hour."""
@@ -130,7 +136,7 @@ class _SymbolMarket:
                 return int(prices[-1])
         return self.quote(minute * MINUTE_MS).bid_ticks
 
-    def _trades(self, first_second: int, end_second: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    def _trades(self, first_second: int, end_second: int) -> tuple[tuple[Array, Array, Array, Array], Array]:
         """(times, sides, ticks, steps) and the trade numbers of [first_second, end_second), in time order."""
         seconds = np.arange(first_second, end_second)
         counts = self._path.trade_counts(seconds)
@@ -144,20 +150,13 @@ class _SymbolMarket:
         buys = uniform(bits, 16, 8) < 0.5 + 0.2 * self._path.rising(of_second)
         slip = uniform(bits, 24, 8) > 0.9
         price_ticks = np.where(buys, ask_ticks + slip, np.maximum(bid_ticks - slip, 1))
-        notional = self._instrument.median_notional * np.exp(1.3 * _normal(bits))
+        notional = self._instrument.median_notional * lognormal(bits, 32, 1.3)
         numbers = of_second * _ID_STRIDE + within * 2
         sides = np.where(buys, BUY, SELL).astype(np.int8)
         return (time_ms, sides, price_ticks, self._path.steps(notional, price_ticks)), numbers
 
 
-def _normal(bits: np.ndarray) -> np.ndarray:
-    """About normally distributed numbers from the upper half of the bits."""
-    return np.sqrt(3.0) * (sum(uniform(bits, 32 + 8 * part, 8) for part in range(4)) - 2.0)
-
-
-_NO_TRADES: Final = TradeColumns(
-    *(np.empty(0, dtype=kind) for kind in (np.int64, "S41", np.int8, np.int64, np.int64))
-)
+_NO_TRADES: Final = TradeColumns(*(np.empty(0, dtype=kind) for kind in (np.int64, "S41", np.int8, np.int64, np.int64)))
 
 
 class SyntheticFeed:
@@ -167,12 +166,14 @@ class SyntheticFeed:
         self.sent_count = 0
         self._source = source
         self._reached_ms = start_ms - 1
-        self._versions = dict.fromkeys(source.instruments, 0)
-        self._quotes = {symbol: TimedQuote(start_ms, source.quote_at(symbol, start_ms), start_ms) for symbol in source.instruments}
+        self._quotes = {
+            symbol: TimedQuote(start_ms, source.quote_at(symbol, start_ms), start_ms) for symbol in source.instruments
+        }
 
     def step_end(self, until_ms: int, trades_max: int) -> int:
-        # Trades come at a bounded rate, so a bounded time holds a bounded number of them.
-        return min(until_ms, self._reached_ms + STEP_MS_MAX)
+        # Trades come at a bounded rate, so a bounded time holds a bounded number of them (but for rare luck).
+        step_ms = int(trades_max * 1_000 / (TRADES_PER_SECOND_MAX * len(self._quotes)))
+        return min(until_ms, self._reached_ms + max(step_ms, 1))
 
     def advance(self, until_ms: int) -> Mapping[str, Moves]:
         first_ms, self._reached_ms = self._reached_ms + 1, until_ms

@@ -90,9 +90,9 @@ class PricePath:
         sizes = hashes(self._size_key, slots)
         return (
             bid.astype(np.int64),
-            self.steps(4 * self._instrument.median_notional * _lognormal(sizes, 0, 1.0), bid),
+            self.steps(4 * self._instrument.median_notional * lognormal(sizes, 0, 1.0), bid),
             (bid + spread).astype(np.int64),
-            self.steps(4 * self._instrument.median_notional * _lognormal(sizes, 32, 1.0), bid),
+            self.steps(4 * self._instrument.median_notional * lognormal(sizes, 32, 1.0), bid),
         )
 
     def steps(self, notional: Array, price_ticks: Array) -> Array:
@@ -133,7 +133,7 @@ def _smooth(key: int, seconds: Array, spacing: float) -> Array:
     return 2 * (left + (right - left) * part) - 1
 
 
-def _lognormal(bits: Array, shift: int, sigma: float) -> Array:
+def lognormal(bits: Array, shift: int, sigma: float) -> Array:
     """Exponential of a bell-shaped number (the sum of four uniform ones) with median 1."""
     parts = [uniform(bits, shift + 8 * number, 8) for number in range(4)]
     return np.exp(sigma * math.sqrt(3.0) * (sum(parts) - 2.0))
