@@ -30,3 +30,13 @@ def reader(url: str) -> redis.Redis:
         socket_connect_timeout=timeouts.REDIS_CONNECT_SECONDS,
         retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
     )
+
+
+def glance(url: str) -> redis.Redis:
+    """For pages and health checks: no second try, because "unknown" at once is better than a page that waits."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeouts.REDIS_GLANCE_SECONDS,
+        socket_connect_timeout=timeouts.REDIS_GLANCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )

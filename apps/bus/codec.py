@@ -65,7 +65,7 @@ def decode(payload: bytes) -> list[Event]:
         if not isinstance(rows, list) or not rows:
             raise CodecError("entry is not a list of events")
         return [_event(row) for row in rows]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CodecError(f"entry is not readable: {error}") from error
 
 

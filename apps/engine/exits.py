@@ -31,14 +31,16 @@ class ExitRule:
 
 
 class ExitSearch:
-    """Looks through entries for the first exit of one position. Feed it every entry from the trigger's on, in order."""
+    """Looks through entries for the first exit of one position. Feed it every entry from the trigger's on, in order.
+
+    A time exit has no trade of its own: its price is that of the last trade before it, its trade id is empty.
+    """
 
     def __init__(self, rule: ExitRule, *, last_price: int) -> None:
-        """`last_price` (ticks) stands for the price until a trade has been seen: the entry's own."""
+        """`last_price` (ticks) stands until a trade has been seen."""
         self.rule = rule
         self.quotes = QuoteTape()
         self._last_price = last_price
-        self._last_id = ""
 
     def feed(self, entry_id: str, events: list[Event]) -> RaisedExit | None:
         for event in events:
@@ -61,11 +63,11 @@ class ExitSearch:
     def _trades(self, entry_id: str, block: TradeBlock) -> RaisedExit | None:
         rule = self.rule
         for ts, price, trade_id in zip(block.ts_event, block.price, block.trade_id, strict=True):
-            if ts <= rule.opened_ts:
-                continue
             if ts >= rule.due_ts:
                 return self._due(entry_id, block.ts_init)
-            self._last_price, self._last_id = price, trade_id
+            self._last_price = price
+            if ts <= rule.opened_ts:
+                continue
             if price <= rule.stop or price >= rule.target:
                 reason = STOP_LOSS if price <= rule.stop else TAKE_PROFIT
                 return RaisedExit(
@@ -80,6 +82,6 @@ class ExitSearch:
     def _due(self, entry_id: str, ts_init: int) -> RaisedExit:
         rule = self.rule
         return RaisedExit(
-            rule.position_id, rule.symbol, MAX_HOLDING, rule.due_ts, self._last_id, self._last_price,
+            rule.position_id, rule.symbol, MAX_HOLDING, rule.due_ts, "", self._last_price,
             self.quotes.at(rule.due_ts), entry_id, ts_init,
         )  # fmt: skip

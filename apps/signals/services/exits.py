@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def load_positions(warm: WarmShard) -> dict[int, Position]:
         instrument__in=[row.pk for row in warm.instruments.values()],
     ).select_related("account__session", "instrument")
     wanted = {exit_key(row.pk, row.exit_attempts): row for row in positions}
-    raised = set(Signal.objects.filter(trigger_key__in=wanted, kind=Signal.Kind.EXIT).values_list("trigger_key", flat=True))
+    raised = set(
+        Signal.objects.filter(trigger_key__in=wanted, kind=Signal.Kind.EXIT).values_list("trigger_key", flat=True)
+    )
     return {row.pk: row for key, row in wanted.items() if key not in raised}
 
 
@@ -81,40 +84,41 @@ def search(
 
     Called before `warm.position` moves over the batch.
     """
-    fresh = {} if positions is None else {pk: row for pk, row in positions.items() if pk not in warm.searches}
+    rows: list[Signal] = []
     if positions is not None:
         warm.searches = {pk: found for pk, found in warm.searches.items() if pk in positions}
-    rows = []
-    for pk, position in fresh.items():
-        started = ExitSearch(rule_of(position), last_price=_ticks(position))
-        # A position whose last exit failed looks for the next one in what is still to come.
-        past = history(client, segments, warm, position.trigger_entry) if position.exit_attempts == 0 else ()
-        if not _feed(started, past, rows, warm, position):
-            warm.searches[pk] = started
-    for pk, running in list(warm.searches.items()):
-        if _feed(running, batch, rows, warm, None):
-            del warm.searches[pk]
+        watched = dict(ExitWatch.objects.filter(position__in=positions).values_list("position", "scanned_to"))
+        for pk, position in positions.items():
+            if pk not in warm.searches:
+                warm.searches[pk] = _begin(warm, position, watched.get(pk))
+                if not watched.get(pk) and position.exit_attempts == 0:
+                    past = history(client, segments, warm, position.trigger_entry)
+                    rows += _feed(warm, pk, past)
+    for pk in list(warm.searches):
+        rows += _feed(warm, pk, batch)
     return rows
 
 
-def _feed(
-    search_: ExitSearch,
-    entries: Iterator[tuple[str, list[Event]]] | Batch | tuple[()],
-    rows: list[Signal],
-    warm: WarmShard,
-    position: Position | None,
-) -> bool:
+def _begin(warm: WarmShard, position: Position, scanned_to: str | None) -> ExitSearch:
+    """A search that has seen nothing yet; one that goes on after a restart starts from the price of the open bar."""
+    bar = warm.engine.symbols[position.instrument.symbol].builder.bar
+    price = int(position.entry_price * 10**position.instrument.price_decimals)
+    return ExitSearch(rule_of(position), last_price=bar.close if scanned_to and bar else price)
+
+
+def _feed(warm: WarmShard, position_id: int, entries: Iterable[tuple[str, list[Event]]]) -> list[Signal]:
+    """The exit row if the search ends in `entries`; the search is over then."""
+    running = warm.searches[position_id]
     for entry_id, events in entries:
-        raised = search_.feed(entry_id, events)
+        raised = running.feed(entry_id, events)
         if raised is not None:
-            row = position or Position.objects.select_related("account__session").get(pk=raised.position_id)
-            rows.append(exit_row(raised, warm.instruments[raised.symbol], row, row.exit_attempts))
-            return True
-    return False
-
-
-def _ticks(position: Position) -> int:
-    return int(position.entry_price * 10**position.instrument.price_decimals)
+            del warm.searches[position_id]
+            position = Position.objects.select_related("account__session").get(pk=position_id)
+            if raised.quote is None:
+                known = warm.engine.symbols[raised.symbol].quotes.at(raised.ts_event)
+                raised = replace(raised, quote=known)
+            return [exit_row(raised, warm.instruments[raised.symbol], position, position.exit_attempts)]
+    return []
 
 
 def save_watches(warm: WarmShard) -> None:

@@ -1,0 +1,144 @@
+"""What the market did, as staff can read it."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from unfold.paginator import InfinitePaginator
+
+from apps.market.models import (
+    Bar,
+    Coverage,
+    DeadEntry,
+    EpochInstrument,
+    FeedConnection,
+    FeedEpoch,
+    IngestRun,
+    Instrument,
+    ShardCursor,
+)
+from apps.staff.columns import links, listing
+from apps.staff.records import Record, RecordInline
+
+
+@admin.register(Instrument)
+class InstrumentAdmin(Record):
+    list_display = [
+        "symbol", "source", "base_asset", "quote_asset", "price_decimals", "quantity_decimals", "quantity_min",
+        "notional_min", "taker_fee", "tradable", "updated_at",
+    ]  # fmt: skip
+    list_filter = ["source", "tradable", "quote_asset"]
+    search_fields = ["symbol__istartswith", "base_asset__iexact"]
+    road = [
+        listing("market_bar", "Bars", lambda row: {"instrument__id__exact": row.pk}),
+        listing("signals_signal", "Signals", lambda row: {"instrument__id__exact": row.pk}),
+        listing("execution_order", "Orders", lambda row: {"instrument__id__exact": row.pk}),
+        listing("portfolio_position", "Positions", lambda row: {"instrument__id__exact": row.pk}),
+    ]
+
+
+class EpochInstrumentInline(RecordInline):
+    model = EpochInstrument
+    fields = ["instrument", "shard"]
+
+
+@admin.register(FeedEpoch)
+class FeedEpochAdmin(Record):
+    list_display = ["__str__", "kind", "source", "shard_count", "started_at", "ended_at"]
+    list_filter = ["kind"]
+    search_fields = ["description", "source"]
+    ordering = ["-id"]
+    inlines = [EpochInstrumentInline]
+    road = [
+        links("sessions", "Sessions"),
+        links("connections", "Connections"),
+        links("runs", "Ingest runs"),
+        links("cursors", "Cursors"),
+    ]
+
+
+@admin.register(ShardCursor)
+class ShardCursorAdmin(Record):
+    list_display = [
+        "__str__",
+        "epoch",
+        "shard",
+        "closed_minute",
+        "watermark_ms",
+        "processed",
+        "evaluated",
+        "updated_at",
+    ]
+    list_filter = ["shard"]
+    list_select_related = ["epoch"]
+    search_fields = ["seen_through__exact", "replay_from__exact"]
+    ordering = ["-epoch", "shard"]
+
+
+@admin.register(DeadEntry)
+class DeadEntryAdmin(Record):
+    list_display = ["entry_id", "epoch", "shard", "reason", "created_at"]
+    list_filter = ["shard"]
+    list_select_related = ["epoch"]
+    search_fields = ["entry_id__exact", "reason"]
+    ordering = ["-id"]
+
+
+@admin.register(Bar)
+class BarAdmin(Record):
+    """Millions of rows: pages are walked by the key, never counted."""
+
+    list_display = [
+        "minute",
+        "instrument",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "turnover",
+        "count",
+        "source",
+        "revision",
+    ]
+    list_filter = ["source", "instrument"]
+    list_select_related = ["instrument", "epoch"]
+    search_fields = ["instrument__symbol__istartswith"]
+    paginator = InfinitePaginator
+    ordering = ["-minute", "-id"]
+
+
+@admin.register(Coverage)
+class CoverageAdmin(Record):
+    list_display = ["minute", "instrument", "status", "reason", "epoch"]
+    list_filter = ["status", "instrument"]
+    list_select_related = ["instrument", "epoch"]
+    search_fields = ["instrument__symbol__istartswith", "reason"]
+    paginator = InfinitePaginator
+    ordering = ["-minute", "-id"]
+
+
+@admin.register(IngestRun)
+class IngestRunAdmin(Record):
+    list_display = ["token", "epoch", "started_at", "last_seen_at", "received", "decoded", "published"]
+    list_select_related = ["epoch"]
+    search_fields = ["token__exact"]
+    ordering = ["-token"]
+
+
+@admin.register(FeedConnection)
+class FeedConnectionAdmin(Record):
+    list_display = [
+        "name",
+        "epoch",
+        "state",
+        "reason",
+        "since",
+        "last_frame_at",
+        "last_pong_at",
+        "subscriptions",
+        "reconnects",
+    ]
+    list_filter = ["state"]
+    list_select_related = ["epoch"]
+    search_fields = ["name", "reason"]
+    ordering = ["-epoch", "name"]

@@ -1,0 +1,145 @@
+"""Preparing a trading session: instruments, feed epoch, account, strategy, limits. What fits is continued."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.engine.strategies import STRATEGIES
+from apps.market import rest
+from apps.market.models import FeedEpoch
+from apps.market.services import feeds
+from apps.portfolio.models import TradingSession
+from apps.portfolio.services import open_account
+from apps.risk.services import install_risk
+from apps.signals.models import SessionStrategy, Strategy, StrategyVersion
+
+INITIAL_CASH: Final = Decimal(100_000)
+
+# Tiers move the thresholds only (product.md's three tiers); everything else is the same for all.
+TIERS: Final[dict[str, dict[str, Any]]] = {
+    "LOW_TRUST": {"threshold_pct": 3.0, "rsi_min": 60, "volume_multiplier": 2.0},
+    "NORMAL": {"threshold_pct": 2.0, "rsi_min": 50, "volume_multiplier": 1.0},
+    "HIGH_TRUST": {"threshold_pct": 1.5, "rsi_min": 40, "volume_multiplier": 0.5},
+}
+MOMENTUM: Final[dict[str, Any]] = {
+    "lookback_minutes": 15,
+    "turnover_min": 0,
+    "cooldown_minutes": 15,
+    "stop_loss_pct": "2.0",
+    "take_profit_pct": "6.0",
+    "max_holding_minutes": 240,
+}
+PAPER: Final[dict[str, Any]] = {"latency_ms": 150, "base_bps": "1", "impact_bps": "10"}
+
+
+class SessionRefused(Exception):
+    """The session cannot start as asked; one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the operator asked for."""
+
+    mode: str  # demo, replay or live
+    tier: str
+    rest_url: str
+    shard_count: int
+    engine_hash: str
+    live_symbols: tuple[str, ...]
+    seed: int
+    replay_files: tuple[Path, ...] = ()
+    new_session: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    session: TradingSession
+    epoch_is_new: bool
+    session_is_new: bool
+
+
+def fingerprint(files: tuple[Path, ...]) -> str:
+    """A recording is what its bytes are; the same files continue, others begin anew. Raises OSError."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def source_of(wanted: Wanted) -> tuple[str, str, str]:
+    """(kind, source, description) of the feed."""
+    if wanted.mode == "replay":
+        names = ", ".join(path.name for path in wanted.replay_files)
+        return FeedEpoch.Kind.REPLAY, f"replay:{fingerprint(wanted.replay_files)}", names
+    if wanted.mode == "demo":
+        return FeedEpoch.Kind.SYNTHETIC, f"synthetic:{wanted.seed}", f"synthetic market, seed {wanted.seed}"
+    return FeedEpoch.Kind.LIVE, "live", wanted.rest_url
+
+
+@transaction.atomic
+def prepare(wanted: Wanted) -> Prepared:
+    """Make or continue epoch and session. Raises `SessionRefused`, `FeedRefused` or `RestError`."""
+    kind, source, description = source_of(wanted)
+    listed = rest.exchange_info(wanted.rest_url)
+    symbols = wanted.live_symbols if wanted.mode == "live" else tuple(sorted(listed))
+    instruments = feeds.store_instruments(source=source, rows=listed, symbols=symbols)
+    epoch, epoch_is_new = feeds.continue_or_begin(
+        kind=kind, source=source, description=description, shard_count=wanted.shard_count, instruments=instruments
+    )
+    running = TradingSession.objects.filter(ended_at__isnull=True, epoch=epoch).order_by("-id").first()
+    if running and running.tier == wanted.tier and not wanted.new_session:
+        _refuse_other_engine(running, wanted.engine_hash)
+        return Prepared(running, epoch_is_new, session_is_new=False)
+    TradingSession.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
+    return Prepared(_begin(wanted, epoch, instruments[0].quote_asset), epoch_is_new, session_is_new=True)
+
+
+def _refuse_other_engine(session: TradingSession, engine_hash: str) -> None:
+    for binding in SessionStrategy.objects.filter(session=session).select_related("version__strategy"):
+        if binding.version.engine_hash != engine_hash:
+            raise SessionRefused(
+                f"{session.name} began with other engine sources than these; start a new session with --new-session"
+            )
+
+
+def _begin(wanted: Wanted, epoch: FeedEpoch, quote_asset: str) -> TradingSession:
+    parameters = {**MOMENTUM, **TIERS[wanted.tier]}
+    STRATEGIES["momentum"].pack(parameters)  # a wrong parameter stops the start, not the first trade
+    session = TradingSession.objects.create(
+        name=f"Paper {timezone.now():%d %b %H:%M} UTC, {epoch.description}"[:100],
+        mode=TradingSession.Mode.PAPER,
+        epoch=epoch,
+        tier=wanted.tier,
+        quote_asset=quote_asset,
+        config={"paper": PAPER, "strategy": "momentum", "parameters": parameters, "initial_cash": str(INITIAL_CASH)},
+        seed=wanted.seed,
+    )
+    account = open_account(session=session, currency=quote_asset, initial=INITIAL_CASH, now=timezone.now())
+    install_risk(account=account, set_by="system", reason="defaults of a new session")
+    SessionStrategy.objects.create(session=session, version=_version(parameters, wanted.engine_hash))
+    return session
+
+
+def _version(parameters: dict[str, Any], engine_hash: str) -> StrategyVersion:
+    """The version with exactly these parameters and engine sources, or the next one."""
+    strategy, _ = Strategy.objects.get_or_create(
+        name="momentum",
+        defaults={"description": "Buys a rise over the lookback window that RSI and turnover confirm."},
+    )
+    known = strategy.versions.filter(parameters=parameters, engine_hash=engine_hash).first()
+    if known:
+        return known
+    newest = strategy.versions.order_by("-version").first()
+    return StrategyVersion.objects.create(
+        strategy=strategy,
+        version=newest.version + 1 if newest else 1,
+        parameters=parameters,
+        engine_hash=engine_hash,
+    )

@@ -1,0 +1,191 @@
+"""Draining one shard: the one transaction in which the stream becomes bars, coverage and signals.
+
+Order matters (model-checked): lock the cursor, then clear the flag, then read, compute, commit, then look at the flag
+again. Whoever does not get the lock leaves at once: the holder looks again after its commit, and the steward rings for
+any shard whose tail is ahead of what was seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import redis
+from django.db import transaction
+
+from apps.bus import codec, streams
+from apps.engine.shard import Effects
+from apps.market.models import DeadEntry, ShardCursor
+from apps.market.services import bars
+from apps.outbox.services import record
+from apps.portfolio.models import Reservation
+from apps.signals.models import Signal
+from apps.signals.services import exits, state
+from apps.signals.services.raising import entry_rows, store_new
+from apps.signals.services.state import WarmShard
+
+log = logging.getLogger(__name__)
+
+ENTRIES_PER_READ: Final = 64
+READS_PER_TASK: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the drain needs from the outside."""
+
+    writer: redis.Redis
+    reader: redis.Redis
+    segments: Path
+    engine_hash: str
+    entries_per_read: int = ENTRIES_PER_READ
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What one look found. `orders_waiting`: open orders of this shard may meet their quote now."""
+
+    locked: bool
+    entries: int = 0
+    signals: int = 0
+    more: bool = False
+    orders_waiting: bool = False
+
+
+_warm: dict[tuple[int, int], WarmShard] = {}
+
+
+def forget() -> None:
+    """Drop the warm state of this process; the next drain loads it from where correctness rests."""
+    for warm in _warm.values():
+        warm.writer.close()
+    _warm.clear()
+
+
+def drain_shard(*, epoch: int, shard: int, tools: Tools) -> Drained:
+    """Drain what waits, in several transactions if there is much. Raises nothing that a later call would not mend."""
+    total = Drained(locked=False)
+    for _ in range(READS_PER_TASK):
+        found = drain_once(epoch=epoch, shard=shard, tools=tools)
+        total = Drained(
+            locked=found.locked,
+            entries=total.entries + found.entries,
+            signals=total.signals + found.signals,
+            more=found.more,
+            orders_waiting=total.orders_waiting or found.orders_waiting,
+        )
+        if found.locked or not found.more:
+            return total
+    return total
+
+
+def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
+    """One read of the stream in one transaction."""
+    try:
+        with transaction.atomic():
+            cursor = ShardCursor.objects.select_for_update(skip_locked=True).filter(epoch_id=epoch, shard=shard).first()
+            if cursor is None:
+                return Drained(locked=True)
+            tools.writer.delete(streams.dirty_key(epoch, shard))
+            warm = _trusted(cursor, tools)
+            rows = streams.read(tools.reader, epoch, shard, after=warm.position, count=tools.entries_per_read)
+            signals = _process(cursor, warm, rows, tools)
+    except BaseException:
+        # The memory may be ahead of what was committed, or half way through an entry.
+        gone = _warm.pop((epoch, shard), None)
+        if gone is not None:
+            gone.writer.close()
+        raise
+    full = len(rows) == tools.entries_per_read
+    dirty = bool(tools.reader.exists(streams.dirty_key(epoch, shard)))
+    return Drained(False, len(rows), signals, full or dirty, bool(rows) and _orders_wait(warm))
+
+
+def _trusted(cursor: ShardCursor, tools: Tools) -> WarmShard:
+    """The state in memory if it ended where the cursor says, else the stored one."""
+    key = (cursor.epoch_id, cursor.shard)
+    warm = _warm.get(key)
+    if warm is None or warm.position != cursor.seen_through:
+        if warm is not None:
+            warm.writer.close()
+        warm = state.load(cursor=cursor, segments=tools.segments, engine_hash=tools.engine_hash)
+        _warm[key] = warm
+    return warm
+
+
+def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes | None]], tools: Tools) -> int:
+    """Apply the entries and store what follows from them. Returns the number of new signals."""
+    positions = exits.refresh(warm)
+    if not rows and positions is None:
+        return 0
+    warm.writer.append([(entry_id, payload or b"") for entry_id, payload in rows])
+    batch = _decode(cursor, rows)
+    found = exits.search(client=tools.reader, segments=tools.segments, warm=warm, batch=batch, positions=positions)
+    effects = Effects()
+    for entry_id, events in batch:
+        step = warm.engine.apply(entry_id, events)
+        if step.errors:
+            _set_aside(cursor, entry_id, "; ".join(step.errors))
+        effects.extend(step)
+    if rows:
+        warm.position = rows[-1][0]
+        warm.entries += len(rows)
+    raised = [
+        row for signal in effects.signals for row in entry_rows(signal, warm.instruments[signal.symbol], warm.bindings)
+    ]
+    fresh = store_new(raised + found)
+    for row in fresh:
+        record("SignalRaised", signal_id=row.pk)
+    _move(cursor, warm, effects, fresh)
+    return len(fresh)
+
+
+def _decode(cursor: ShardCursor, rows: list[tuple[str, bytes | None]]) -> exits.Batch:
+    batch: exits.Batch = []
+    for entry_id, payload in rows:
+        try:
+            batch.append((entry_id, codec.decode(payload or b"")))
+        except codec.CodecError as error:
+            _set_aside(cursor, entry_id, str(error))
+    return batch
+
+
+def _set_aside(cursor: ShardCursor, entry_id: str, reason: str) -> None:
+    log.warning("entry %s of shard %d set aside: %s", entry_id, cursor.shard, reason)
+    DeadEntry.objects.get_or_create(
+        epoch_id=cursor.epoch_id, shard=cursor.shard, entry_id=entry_id, defaults={"reason": reason[:200]}
+    )
+
+
+def _move(cursor: ShardCursor, warm: WarmShard, effects: Effects, fresh: list[Signal]) -> None:
+    """Move the cursor: `seen_through` always, `replay_from` together with everything that was derived up to there."""
+    cursor.seen_through = warm.position
+    cursor.processed = warm.engine.processed
+    cursor.evaluated = warm.engine.evaluated
+    cursor.watermark_ms = warm.engine.watermark_ms
+    cursor.closed_minute = warm.engine.closed_minute
+    changed = ["seen_through", "processed", "evaluated", "watermark_ms", "closed_minute", "updated_at"]
+    if effects.move_state:
+        target = {"epoch_id": cursor.epoch_id, "instruments": warm.instruments}
+        bars.store_bars(**target, bars=effects.bars)
+        bars.store_backfilled(**target, bars=effects.bars)
+        bars.store_unproven(**target, marks=effects.unproven)
+        bars.revise_bars(**target, late=effects.late)
+        state.save(cursor=cursor, warm=warm)
+        exits.save_watches(warm)
+        cursor.replay_from = warm.position
+        cursor.replay_entries = warm.entries
+        changed += ["replay_from", "replay_entries"]
+    elif not fresh:
+        bars.without_synchronous_commit()
+    cursor.save(update_fields=changed)
+
+
+def _orders_wait(warm: WarmShard) -> bool:
+    return Reservation.objects.filter(
+        active=True,
+        account__in=warm.portfolio_epochs,
+        instrument__in=[row.pk for row in warm.instruments.values()],
+    ).exists()

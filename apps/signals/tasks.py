@@ -1,0 +1,33 @@
+"""The drain's door: a wake-up names a shard, the service looks what there is."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from celery import current_app, shared_task
+from django.conf import settings
+from django.db import OperationalError
+
+from apps.bus import clients
+from apps.signals.services import drain
+
+
+@cache
+def tools() -> drain.Tools:
+    """One set of clients per worker process, made at the first task (never before a fork)."""
+    return drain.Tools(
+        writer=clients.writer(settings.REDIS_URL),
+        reader=clients.reader(settings.REDIS_URL),
+        segments=settings.SEGMENTS_DIR,
+        engine_hash=settings.ENGINE_HASH,
+    )
+
+
+@shared_task(name="signals.drain_shard", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
+def drain_shard(epoch: int, shard: int) -> None:
+    """Drain one shard; ring again if there is more, and for orders that may meet their quote now."""
+    found = drain.drain_shard(epoch=epoch, shard=shard, tools=tools())
+    if found.orders_waiting:
+        current_app.send_task(settings.PIPELINE_ROUTES["WatermarkAdvanced"], kwargs={"epoch": epoch, "shard": shard})
+    if found.more:
+        drain_shard.apply_async(kwargs={"epoch": epoch, "shard": shard}, queue=f"shard.{shard}")
