@@ -1,0 +1,108 @@
+"""Paper fills: an order meets the quote in force when it matures.
+
+An order triggered at t matures at T = t + latency, both in event time, and trades against the last quote with an event
+time of at most T: a buy at the ask, a sale at the bid, moved against us by the slippage and rounded against us to the
+tick. The whole order fills at once or not at all. Slippage is computed in fractions, so the price is the same on every
+machine and for every reader of the formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+from typing import Final
+
+from apps.engine.money import exact, fee_of, notional
+from apps.engine.portfolio import Fill, Side
+from apps.engine.sizing import step_of
+
+BASIS_POINTS: Final = 10_000
+
+
+class Expiry(StrEnum):
+    """Why a paper order ended without a fill."""
+
+    LIMIT = "LIMIT"
+    NO_QUOTE = "NO_QUOTE"
+    FEED_GAP = "FEED_GAP"
+
+
+@dataclass(frozen=True, slots=True)
+class TopOfBook:
+    """Best bid and ask with their sizes (quote and base units), in force from `ts_event` on."""
+
+    ts_event: int
+    bid: Decimal
+    bid_quantity: Decimal
+    ask: Decimal
+    ask_quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class MaturedOrder:
+    side: Side
+    quantity: Decimal
+    limit_price: Decimal
+    ts_mature: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the paper venue charges. Slippage in basis points, the fee as a fraction of the notional."""
+
+    price_decimals: int
+    slippage_base_bps: Decimal
+    slippage_impact_bps: Decimal
+    taker_fee: Decimal
+    fee_currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    reason: Expiry
+    words: str
+
+
+def quote_in_force(quotes: Iterable[TopOfBook], ts_event: int) -> TopOfBook | None:
+    """The quote with the latest event time at or before `ts_event`; of equal times the last in the given order."""
+    found: TopOfBook | None = None
+    for quote in quotes:
+        if quote.ts_event <= ts_event and (found is None or quote.ts_event >= found.ts_event):
+            found = quote
+    return found
+
+
+def slippage_bps(quantity: Decimal, available: Decimal, terms: Terms) -> Fraction:
+    """Base slippage, plus the impact in proportion to the part of the order that the top of the book does not hold."""
+    excess = max(Fraction(quantity) - Fraction(available), Fraction(0))
+    share = min(Fraction(1), excess / Fraction(quantity))
+    return Fraction(terms.slippage_base_bps) + Fraction(terms.slippage_impact_bps) * share
+
+
+def fill_price(quote: TopOfBook, order: MaturedOrder, terms: Terms) -> Decimal:
+    """The side's quote moved against us and rounded against us; a sale never falls below one tick."""
+    buying = order.side is Side.BUY
+    best, available = (quote.ask, quote.ask_quantity) if buying else (quote.bid, quote.bid_quantity)
+    move = slippage_bps(order.quantity, available, terms) / BASIS_POINTS
+    tick = step_of(terms.price_decimals)
+    ticks = Fraction(best) * (1 + move if buying else 1 - move) / Fraction(tick)
+    return Decimal(math.ceil(ticks) if buying else max(math.floor(ticks), 1)) * tick
+
+
+@exact
+def match(quote: TopOfBook | None, order: MaturedOrder, terms: Terms) -> Fill | Expired:
+    """What became of an order that has matured. `quote` is the one in force then, None if there was none yet."""
+    if quote is None:
+        return Expired(Expiry.NO_QUOTE, "no quote was in force when the order matured")
+    price = fill_price(quote, order, terms)
+    worse = price > order.limit_price if order.side is Side.BUY else price < order.limit_price
+    if worse:
+        return Expired(
+            Expiry.LIMIT, f"the price would be {price.normalize():f}, the limit is {order.limit_price.normalize():f}"
+        )
+    fee = fee_of(notional(order.quantity, price), terms.taker_fee)
+    return Fill(order.side, price, order.quantity, fee, terms.fee_currency, order.ts_mature)

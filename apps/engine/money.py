@@ -1,0 +1,66 @@
+"""Exact decimal arithmetic of prices, quantities and money.
+
+Python's default context keeps 28 digits, less than a product of two of our columns may have. Functions that compute
+with money run in a context of 80 digits, more than any sum of such products needs: rounding happens where it is
+written (`to_money`, `fee_of`) and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import (
+    ROUND_HALF_EVEN,
+    ROUND_UP,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+MONEY_STEP: Final = Decimal("1e-18")
+FEE_STEP: Final = Decimal("1e-8")
+ZERO: Final = Decimal(0)
+ONE: Final = Decimal(1)
+
+_WIDE: Final = Context(prec=80, traps=[InvalidOperation, DivisionByZero, Overflow])
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+
+def exact(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Run `function` with 80 digits, whatever context its caller has."""
+
+    @wraps(function)
+    def run(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        with localcontext(_WIDE):
+            return function(*args, **kwargs)
+
+    return run
+
+
+@exact
+def to_money(amount: Decimal) -> Decimal:
+    """`amount` as the ledger keeps it: 18 places, half to even."""
+    return amount.quantize(MONEY_STEP, rounding=ROUND_HALF_EVEN)
+
+
+@exact
+def notional(quantity: Decimal, price: Decimal) -> Decimal:
+    """What `quantity` costs at `price`, quote currency."""
+    return to_money(quantity * price)
+
+
+@exact
+def fee_of(amount: Decimal, rate: Decimal) -> Decimal:
+    """The fee on a notional, rounded up to eight places."""
+    return (amount * rate).quantize(FEE_STEP, rounding=ROUND_UP)
+
+
+@exact
+def total(amounts: list[Decimal]) -> Decimal:
+    return sum(amounts, ZERO)

@@ -1,0 +1,1 @@
+"""Pre-trade risk: an ordered tuple of small pure checks, all of which always run."""
