@@ -10,7 +10,7 @@ ARGS ?=
 
 BIN = .venv/bin
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
-STACK = $(BIN)/python -m apps.ops.stack
+STACK = $(BIN)/python manage.py stack
 SERVERS = $(BIN)/python -m apps.ops.embedded exec --temporary --
 UP = --port $(PORT) $(if $(TIER),--tier $(TIER)) $(if $(DETACH),--detach)
 DEMO = $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(SEED),--seed $(SEED))

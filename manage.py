@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Django's command line, with one addition: a wrong setting is one clear line and exit code 2."""
+"""Django's command line, with two additions.
+
+A wrong setting is one clear line and exit code 2. `stack` runs before Django: a first start makes the secrets and
+addresses that the settings read, and status, logs and down work even if a setting is wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,15 @@ import sys
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
-    from django.core.management import execute_from_command_line
-
     from cdb_project.env import SettingError
 
     try:
+        if sys.argv[1:2] == ["stack"]:
+            from apps.ops.stack.cli import main as stack
+
+            return stack(sys.argv[2:])
+        from django.core.management import execute_from_command_line
+
         execute_from_command_line(sys.argv)
     except SettingError as error:
         print(f"cdb: {error}", file=sys.stderr)

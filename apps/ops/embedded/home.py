@@ -49,19 +49,46 @@ class Home:
 
 
 def open_home(root: Path) -> Home:
-    """The data directory at `root`, made if it is not there. Raises Refusal if it is not ours to use."""
+    """The data directory at `root` with all its secrets, made if it is not there. Raises Refusal."""
     root = root.absolute()
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = root.stat().st_uid
-        if owner != os.geteuid():
-            raise Refusal(f"data directory {root} belongs to user {owner}, not to user {os.geteuid()}")
-        fresh = not (root / "layout").exists()
-        if fresh:
+        _refuse_foreign(root)
+        if not (root / "layout").exists():
             _create(root)
-        return _read(root)
     except OSError as error:
-        raise Refusal(f"data directory {root} cannot be used: {error.filename or root}: {error.strerror}") from error
+        raise _unusable(root, error) from error
+    home = read_home(root)
+    for name in SECRET_NAMES:
+        home.secret(name)
+    return home
+
+
+def read_home(root: Path) -> Home:
+    """The data directory at `root` as it is, whatever state its secrets are in. Raises Refusal."""
+    root = root.absolute()
+    try:
+        _refuse_foreign(root)
+        layout = json.loads((root / "layout").read_text(encoding="utf-8"))
+        version, instance = int(layout["layout"]), str(layout["instance"])
+        account = service_account()
+    except OSError as error:
+        raise _unusable(root, error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"data directory {root}: the file `layout` is not readable; is this a data directory?") from error
+    if version != LAYOUT_VERSION:
+        raise Refusal(f"data directory {root} has layout version {version}, this program needs {LAYOUT_VERSION}")
+    return Home(root, instance, SYSTEM_DIR / "servers" / instance if account else root / "servers", account)
+
+
+def _refuse_foreign(root: Path) -> None:
+    owner = root.stat().st_uid
+    if owner != os.geteuid():
+        raise Refusal(f"data directory {root} belongs to user {owner}, not to user {os.geteuid()}")
+
+
+def _unusable(root: Path, error: OSError) -> Refusal:
+    return Refusal(f"data directory {root} cannot be used: {error.filename or root}: {error.strerror}")
 
 
 def _create(root: Path) -> None:
@@ -72,21 +99,6 @@ def _create(root: Path) -> None:
             write_private(root / "secrets" / name, secrets.token_urlsafe(32))
     instance = secrets.token_hex(8)
     write_private(root / "layout", json.dumps({"layout": LAYOUT_VERSION, "instance": instance}))
-
-
-def _read(root: Path) -> Home:
-    try:
-        layout = json.loads((root / "layout").read_text(encoding="utf-8"))
-        version, instance = int(layout["layout"]), str(layout["instance"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"data directory {root}: the file `layout` is not readable; is this a data directory?") from error
-    if version != LAYOUT_VERSION:
-        raise Refusal(f"data directory {root} has layout version {version}, this program needs {LAYOUT_VERSION}")
-    account = service_account()
-    home = Home(root, instance, SYSTEM_DIR / "servers" / instance if account else root / "servers", account)
-    for name in SECRET_NAMES:
-        home.secret(name)
-    return home
 
 
 def write_private(path: Path, text: str) -> None:

@@ -55,7 +55,7 @@ def prepare(home: Home, port: int, *, lasting: bool = True) -> None:
     """Make the cluster if it is missing and configure it. One that need not last is not synced to the disk."""
     if not cluster(home).exists():
         _make_cluster(home, lasting=lasting)
-    _refuse_other_major(home)
+    refuse_other_major(home)
     configuration = CONFIGURATION.format(port=port, fsync="on" if lasting else "off")
     write_as_account(home, cluster(home) / "postgresql.conf", configuration)
 
@@ -78,7 +78,7 @@ def _make_cluster(home: Home, *, lasting: bool) -> None:
     draft.rename(cluster(home))
 
 
-def _refuse_other_major(home: Home) -> None:
+def refuse_other_major(home: Home) -> None:
     found = run_program(home, ["cat", str(cluster(home) / "PG_VERSION")]).strip()
     ours = run_program(home, [str(postgres_folder(home) / "postgres"), "--version"]).split()[-1].split(".")[0]
     if found != ours:
