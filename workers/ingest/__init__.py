@@ -1,0 +1,1 @@
+"""The ingest worker: the exchange's frames in, checked trades, quotes and watermarks on the stream out."""

@@ -1,0 +1,70 @@
+"""`python -m workers.ingest --config FILE`, see docs/ingest.md.
+
+Exit codes: 0 after a stop that was asked for, 1 after an error of our own, 2 for input that cannot be used,
+3 when a newer ingest has taken over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from workers.ingest.clock import Clock
+from workers.ingest.config import Config, ConfigError, load
+from workers.ingest.web import StatusServer
+from workers.ingest.worker import Worker
+
+EXIT_BAD_INPUT: Final = 2
+# Several receiving threads share the interpreter with one busy consumer; a shorter turn keeps their reads prompt.
+_SWITCH_SECONDS: Final = 0.001
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers.ingest", description="Exchange frames in, stream out.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="{asctime} {levelname} {name} {message}", style="{", stream=sys.stderr
+    )
+    try:
+        config = load(options.config)
+        server = _listen(config)
+        server.start()
+    except ConfigError as error:
+        sys.stderr.write(f"ingest: {error}\n")
+        return EXIT_BAD_INPUT
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    worker = Worker(config, server, Clock(), random.Random())
+    threading.excepthook = _ends(worker)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signal_number, _: worker.stop(signal.Signals(signal_number).name))
+    return worker.run()
+
+
+def _listen(config: Config) -> StatusServer:
+    try:
+        return StatusServer(config.http_host, config.http_port)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot listen on {config.http_host}:{config.http_port}: {reason}") from error
+
+
+def _ends(worker: Worker) -> Callable[[threading.ExceptHookArgs], object]:
+    """No thread may die in silence while the others look alive."""
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        threading.__excepthook__(arguments)
+        worker.fail(f"{arguments.exc_type.__name__} in {arguments.thread.name if arguments.thread else 'a thread'}")
+
+    return hook
+
+
+if __name__ == "__main__":
+    sys.exit(main())

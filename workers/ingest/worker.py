@@ -1,0 +1,187 @@
+"""One ingest from start to stop: which threads there are and how they end."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import redis
+from prometheus_client import CollectorRegistry
+
+from apps.bus import clients
+from apps.bus.doorbell import Doorbell
+from workers.ingest import log, stored
+from workers.ingest.bell import Bell
+from workers.ingest.builder import Builder
+from workers.ingest.channels import spread
+from workers.ingest.clock import Clock
+from workers.ingest.config import Config
+from workers.ingest.connection import Connection
+from workers.ingest.consumer import Consumer
+from workers.ingest.feed import WATERMARKS_PER_SECOND_MAX, Feed
+from workers.ingest.inbox import Inbox
+from workers.ingest.metrics import IngestCollector, publish_latency
+from workers.ingest.publisher import EntryIds, Publisher
+from workers.ingest.report import Report, Reporter
+from workers.ingest.ring import Ring
+from workers.ingest.symbols import SymbolState, make_states
+from workers.ingest.tally import Tally
+from workers.ingest.warmup import Warmup
+from workers.ingest.web import StatusServer
+
+STOPPED: Final = 0
+FAILED: Final = 1
+FENCED: Final = 3
+FLUSH_SECONDS: Final = 2
+_STOP_READING_SECONDS: Final = 1.5
+_REDIS_RETRY_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Outcome:
+    code: int
+    words: str
+
+
+class Worker:
+    """`run` blocks until `stop`, a newer ingest or an error of our own ends it, and returns the exit code."""
+
+    def __init__(self, config: Config, server: StatusServer, clock: Clock, dice: random.Random) -> None:
+        self._config = config
+        self._server = server
+        self._clock = clock
+        self._dice = dice
+        self._ended = threading.Event()
+        self._outcome: _Outcome | None = None
+
+    def stop(self, words: str = "asked to stop") -> None:
+        """Ask `run` to flush and return. Safe in a signal handler."""
+        self._end(STOPPED, words)
+
+    def fail(self, words: str) -> None:
+        """A thread died of an error nobody foresaw: end, and let the supervisor start afresh."""
+        self._end(FAILED, words)
+
+    def run(self) -> int:
+        config, clock = self._config, self._clock
+        tally = Tally(log.BoundedLog(clock.monotonic))
+        states = make_states(config.symbols, config.shard_count)
+        ids = self._read_stored(states, tally)
+        if ids is None:
+            return STOPPED
+        threads = _Threads(config, self._server, clock, self._dice, tally, states, ids, self._on_fenced)
+        threads.start()
+        self._ended.wait()
+        outcome = self._outcome or _Outcome(FAILED, "ended without an outcome")
+        log.event("ending", code=outcome.code, words=outcome.words)
+        if outcome.code == STOPPED:
+            threads.flush()
+        return outcome.code
+
+    def _read_stored(self, states: dict[str, SymbolState], tally: Tally) -> dict[int, str] | None:
+        """The last entry ids, with the trade ids remembered. Waits for Redis; None if a stop came first."""
+        client = clients.reader(self._config.redis_url)
+        while not self._ended.is_set():
+            try:
+                ids = stored.last_ids(client, self._config)
+                count = stored.refill(client, self._config, states)
+            except redis.RedisError as error:
+                tally.log.warn("redis_error", type(error).__name__, operation="start", error=str(error))
+                self._ended.wait(_REDIS_RETRY_SECONDS)
+                continue
+            log.event("stream_read", last_ids=ids, remembered_trades=count)
+            return ids
+        return None
+
+    def _on_fenced(self, words: str) -> None:
+        self._end(FENCED, words)
+
+    def _end(self, code: int, words: str) -> None:
+        if self._outcome is None:
+            self._outcome = _Outcome(code, words)
+        self._ended.set()
+
+
+class _Threads:
+    """All threads of a running ingest, from the sockets to the stream."""
+
+    def __init__(
+        self,
+        config: Config,
+        server: StatusServer,
+        clock: Clock,
+        dice: random.Random,
+        tally: Tally,
+        states: dict[str, SymbolState],
+        ids: dict[int, str],
+        on_fenced: Callable[[str], None],
+    ) -> None:
+        registry = CollectorRegistry()
+        doorbell = Doorbell(config.redis_url, config.drain_task)
+        self._server = server
+        self._registry = registry
+        self._inbox = Inbox()
+        self._bell = Bell(lambda shard: doorbell.ring(config.epoch, shard), tally, clock)
+        ring = Ring(config.token, clock.monotonic)
+        self._publisher = Publisher(
+            clients.writer(config.redis_url),
+            config.epoch,
+            config.token,
+            EntryIds(ids),
+            ring,
+            tally,
+            clock,
+            on_dirty=self._bell.order,
+            on_fenced=on_fenced,
+            observe_latency=publish_latency(registry).observe,
+        )
+        groups = [tuple(instrument.symbol for instrument in group) for group in spread(config.symbols)]
+        self._connections = [
+            Connection(f"feed-{number}", group, config.ws_url, self._inbox, tally, clock, random.Random(dice.random()))
+            for number, group in enumerate(groups)
+        ]
+        builder = Builder(config.token, states, ring, tally, clock)
+        self._consumer = Consumer(self._feeds(config, states, builder, tally, clock), self._inbox, builder, clock)
+        statuses = [connection.status for connection in self._connections]
+        self._report = Report(config.token, statuses, tally, ring, self._inbox, self._publisher, clock)
+        self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, config.token, self._report, on_fenced)
+
+    def start(self) -> None:
+        self._registry.register(IngestCollector(self._report))
+        self._server.open(self._report, self._registry)
+        for thread in (self._bell, self._publisher, self._consumer, self._reporter, *self._connections):
+            thread.start()
+
+    def flush(self) -> None:
+        """Stop reading, pass on what was read, publish it within two seconds."""
+        for connection in self._connections:
+            connection.stop()
+        for connection in self._connections:
+            connection.join(_STOP_READING_SECONDS)
+        self._consumer.stop()
+        self._consumer.join(FLUSH_SECONDS)
+        self._publisher.stop(FLUSH_SECONDS)
+        self._publisher.join(FLUSH_SECONDS + 0.5)
+        self._bell.stop()
+        self._bell.join(0.5)
+        self._reporter.stop()
+        unpublished = self._report.ring.trades
+        log.event("flushed", level=logging.WARNING if unpublished else logging.INFO, unpublished_trades=unpublished)
+
+    def _feeds(
+        self, config: Config, states: dict[str, SymbolState], builder: Builder, tally: Tally, clock: Clock
+    ) -> list[Feed]:
+        """One per connection. Connections that share a shard share its watermark rate."""
+        warmup = Warmup(config.rest_url, config.warmup_bars, tally, clock)
+        groups = {
+            connection.name: [states[symbol] for symbol in connection.status.symbols]
+            for connection in self._connections
+        }
+        sharing = Counter(shard for group in groups.values() for shard in {state.shard for state in group})
+        pauses = {shard: count / WATERMARKS_PER_SECOND_MAX for shard, count in sharing.items()}
+        return [Feed(name, group, builder, warmup, tally, clock, pauses) for name, group in groups.items()]
