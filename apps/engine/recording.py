@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from apps.engine.instrument_specs import InstrumentSpec, RecordingError, parse_instruments, quote_asset_of
 from apps.engine.quotes import BUY, SELL
-from apps.engine.recording_fields import DIGITS_MAX, Block, Fault
+from apps.engine.recording_fields import DIGITS_MAX, Block, Fault, too_wide
 
 __all__ = [
     "BUY",
@@ -230,15 +230,17 @@ class _Parser:
 
     def _scaled(self, name: str, decimals: Ints) -> Ints:
         """Mantissas brought to the instrument's decimals."""
-        mantissa: Ints = self._column(f"{name}_mantissa")
         factor = 10 ** (decimals.astype(np.int64) - self._column(f"{name}_decimals"))
-        too_large = mantissa > 10**DIGITS_MAX // factor
-        if too_large.any():
-            line = int(np.argmax(too_large)) + FIRST_ROW_LINE
-            raise RecordingError(
-                self.file, line, f"{name} has more than {DIGITS_MAX} digits at the instrument's decimals"
-            )
-        return mantissa * factor
+        return _multiplied(self._column(f"{name}_mantissa"), factor, self.file, name)
+
+
+def _multiplied(values: Ints, factor: Ints, file: str, name: str) -> Ints:
+    """values x factor of a file's rows; raises RecordingError where the product has too many digits."""
+    too_large = values >= 10**DIGITS_MAX // factor
+    if too_large.any():
+        raise RecordingError(file, int(np.argmax(too_large)) + FIRST_ROW_LINE, too_wide(name))
+    product: Ints = values * factor
+    return product
 
 
 def _check_header(line: str | None, file: str) -> None:
@@ -265,6 +267,8 @@ def _derived(symbol: str, price_decimals: int, quantity_decimals: int) -> Instru
 
 def _first_duplicate(symbol_index: Ints, trade_ids: Ints) -> int | None:
     """The first row (in file order) whose symbol and trade id were there before."""
+    if trade_ids.size < 2:
+        return None
     keys = _hashes(trade_ids) ^ (symbol_index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     order = np.argsort(keys, kind="stable")
     same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
@@ -341,6 +345,6 @@ def _rebased(
         recording.time_ms,
         recording.trade_ids,
         recording.sides,
-        recording.price_ticks * price[index],
-        recording.quantity_steps * quantity[index],
+        _multiplied(recording.price_ticks, price[index], recording.file, "price"),
+        _multiplied(recording.quantity_steps, quantity[index], recording.file, "quantity"),
     )

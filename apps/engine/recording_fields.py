@@ -27,6 +27,11 @@ class Fault(NamedTuple):
     reason: str
 
 
+def too_wide(name: str) -> str:
+    """The reason for a number that has too many digits once it is written with all the instrument's decimals."""
+    return f"{name} has more than {DIGITS_MAX} digits at the instrument's decimals"
+
+
 class _Numbers(NamedTuple):
     mantissa: Ints
     decimals: Ints
@@ -108,11 +113,21 @@ class Block:
         ]
         if decimals is not None:
             price, quantity = (allowed[self.name_index] for allowed in decimals)
+            wide_price = self._too_wide(self.price_mantissa, self.price_decimals, price)
+            wide_quantity = self._too_wide(self.quantity_mantissa, self.quantity_decimals, quantity)
             checks += [
                 (self.price_decimals > price, lambda row: self._decimals_reason(row, 4, "price", price)),
                 (self.quantity_decimals > quantity, lambda row: self._decimals_reason(row, 5, "quantity", quantity)),
+                (wide_price, lambda _: too_wide("price")),
+                (wide_quantity, lambda _: too_wide("quantity")),
             ]
         return checks
+
+    @staticmethod
+    def _too_wide(mantissa: Ints, decimals: Ints, allowed: Ints) -> Ints:
+        """Where a number brought to the allowed decimals would have more than the digits that surely fit."""
+        wide: Ints = mantissa >= 10**DIGITS_MAX // 10 ** np.maximum(allowed - decimals, 0)
+        return wide
 
     def _text(self, row: int, column: int) -> str:
         piece = self._data[self._starts[row, column] : self._ends[row, column]]

@@ -94,5 +94,5 @@ class Connection:
         except (TimeoutError, ConnectionError):
             self._log.event("close_unanswered", connection=self.number)
         finally:
-            if not self.transport.is_closing():
-                self.transport.abort()
+            # A transport that is only closing would first wait for its unsent bytes, which nobody may ever read.
+            self.transport.abort()

@@ -1,0 +1,140 @@
+"""Small recordings, a running exchange, and a client that speaks to it over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+
+from apps.engine.recording import HEADER, InstrumentSpec, Recording, parse_recording
+from proto.gen.push_pb2 import PushDataV3ApiWrapper
+from workers.exchange.limits import Limits
+from workers.exchange.log import EventLog
+from workers.exchange.market import MarketSource
+from workers.exchange.replay import ReplaySource
+from workers.exchange.server import ExchangeServer, running
+
+START_MS: Final = 1_700_000_040_000  # a whole minute
+SYMBOLS: Final = ("ETHUSDT", "BTCUSDT", "XRPUSDT")
+SPECS: Final = {
+    "ETHUSDT": InstrumentSpec("ETHUSDT", "ETH", "USDT", 2, 5),
+    "BTCUSDT": InstrumentSpec("BTCUSDT", "BTC", "USDT", 2, 6),
+    "XRPUSDT": InstrumentSpec("XRPUSDT", "XRP", "USDT", 4, 0),
+}
+PRICES: Final = {"ETHUSDT": 340_000, "BTCUSDT": 9_500_000, "XRPUSDT": 24_000}
+
+
+def random_rows(count: int, *, seed: int = 1, minutes: float = 30.0) -> list[str]:
+    """Rows of all symbols spread over some minutes from START_MS on; some share a millisecond."""
+    dice = random.Random(seed)
+    times = sorted(START_MS + int(dice.random() * minutes * 60_000) for _ in range(count))
+    rows = []
+    for number, time_ms in enumerate(times):
+        symbol = dice.choice(SYMBOLS)
+        spec = SPECS[symbol]
+        ticks = int(PRICES[symbol] * (1 + 0.02 * (dice.random() - 0.5)))
+        price = f"{ticks / 10**spec.price_decimals:.{spec.price_decimals}f}"
+        quantity = f"{(1 + int(dice.random() * 10_000)) / 10**spec.quantity_decimals:.{spec.quantity_decimals}f}"
+        rows.append(f"{symbol},{time_ms},{7_000_000 + number},{dice.choice(['buy', 'sell'])},{price},{quantity}")
+        if number and dice.random() < 0.2:
+            rows[-1] = rows[-1].replace(str(time_ms), rows[-2].split(",")[1])
+    return sorted(rows, key=lambda row: int(row.split(",")[1]))
+
+
+def recording_of(rows: list[str]) -> Recording:
+    return parse_recording([HEADER, *rows], "test.csv", SPECS)
+
+
+def replay_of(rows: list[str], resume_ms: int | None = None) -> ReplaySource:
+    return ReplaySource(recording_of(rows), resume_ms)
+
+
+def deals(symbol: str, every: str = "100ms") -> str:
+    return f"spot@public.aggre.deals.v3.api.pb@{every}@{symbol}"
+
+
+def book_ticker(symbol: str, every: str = "100ms") -> str:
+    return f"spot@public.aggre.bookTicker.v3.api.pb@{every}@{symbol}"
+
+
+class Client:
+    """A WebSocket client and a REST client of one exchange."""
+
+    def __init__(self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, address: str) -> None:
+        self.http = http
+        self.socket = socket
+        self.address = address
+        self.frames: list[PushDataV3ApiWrapper] = []
+        self.raw_frames: list[bytes] = []
+
+    async def get(self, path: str, expected_status: int = 200) -> Any:
+        async with self.http.get(f"{self.address}{path}") as answer:
+            assert answer.status == expected_status, await answer.text()
+            return await answer.json()
+
+    async def status(self) -> Any:
+        return await self.get("/exchange/status")
+
+    async def send(self, method: str, *channels: str, request_id: int = 1) -> None:
+        await self.socket.send_json({"method": method, "params": list(channels), "id": request_id})
+
+    async def subscribe(self, *channels: str) -> str:
+        """Subscribe and return the answer's message; data frames before it are kept."""
+        await self.send("SUBSCRIPTION", *channels)
+        return str((await self.next_text())["msg"])
+
+    async def next_text(self, timeout_seconds: float = 5.0) -> Any:
+        """The next control answer."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                message = await self.socket.receive()
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    return message.json()
+                self._keep(message)
+
+    async def collect_until(self, done: Callable[[Client], bool], timeout_seconds: float = 20.0) -> None:
+        """Keep data frames until `done` says so."""
+        async with asyncio.timeout(timeout_seconds):
+            while not done(self):
+                self._keep(await self.socket.receive())
+
+    async def closed(self, timeout_seconds: float = 5.0) -> int | None:
+        """Wait until the server closes; the close code."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                message = await self.socket.receive()
+                if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+                    return self.socket.close_code
+
+    def _keep(self, message: aiohttp.WSMessage) -> None:
+        assert message.type is aiohttp.WSMsgType.BINARY, message
+        self.raw_frames.append(message.data)
+        self.frames.append(PushDataV3ApiWrapper.FromString(message.data))
+
+    def frames_of(self, channel: str) -> list[PushDataV3ApiWrapper]:
+        return [frame for frame in self.frames if frame.channel == channel]
+
+    def trade_ids(self, symbol: str) -> list[str]:
+        return [deal.tradeId for frame in self.frames_of(deals(symbol)) for deal in frame.publicAggreDeals.deals]
+
+
+@asynccontextmanager
+async def exchange(
+    source: MarketSource, *, speed: float = 1.0, limits: Limits | None = None, lines: list[str] | None = None
+) -> AsyncIterator[ExchangeServer]:
+    """A running exchange; its log goes to `lines`."""
+    log = EventLog(write=(lines if lines is not None else []).append)
+    async with running(ExchangeServer(source, speed=speed, limits=limits, log=log)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def connected(server: ExchangeServer) -> AsyncIterator[Client]:
+    """One client of the exchange."""
+    address = f"http://127.0.0.1:{server.port}"
+    async with aiohttp.ClientSession() as http, http.ws_connect(f"{address}/ws", max_msg_size=0) as socket:
+        yield Client(http, socket, address)
