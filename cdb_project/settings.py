@@ -97,7 +97,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.live.static_files.StaticFilesMiddleware",
     "apps.live.middleware.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -140,6 +140,14 @@ X_FRAME_OPTIONS = "DENY"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
+NODE_MODULES = BASE_DIR / "requirements" / "npm" / "node_modules"
+STATICFILES_FINDERS = [
+    "apps.live.finders.NpmFinder",
+    "django.contrib.staticfiles.finders.AppDirectoriesFinder",
+]
+# The live pages and operations are siblings that do not import each other; the pages call these by name.
+LIVE_STATE_SOURCE = "apps.ops.selectors.state.read_state"
+LIVE_FUNNEL_SOURCE = "apps.ops.selectors.funnel.of_state"
 STORAGES: dict[str, Any] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
@@ -155,7 +163,8 @@ STATEMENT_TIMEOUT_MS = {
 DATABASES: dict[str, Any] = {
     "default": {
         **dj_database_url.parse(DATABASE_URL, engine="django.db.backends.postgresql"),
-        "CONN_MAX_AGE": 60,
+        # ASGI serves each request in a thread of its own, so a kept connection would never be found again.
+        "CONN_MAX_AGE": 0 if PROCESS_ROLE == "web" else 60,
         "CONN_HEALTH_CHECKS": True,
     },
 }

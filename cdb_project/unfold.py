@@ -4,4 +4,79 @@ from __future__ import annotations
 
 from typing import Any
 
-UNFOLD: dict[str, Any] = {"SITE_TITLE": "Claire de Binare", "SITE_HEADER": "Claire de Binare"}
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def page(title: str, icon: str, url_name: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(url_name)}
+
+
+def table(title: str, icon: str, model: str) -> dict[str, Any]:
+    """A link to the list of `app_model`, shown to those who may see it."""
+    app, _, name = model.partition("_")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+    }
+
+
+NAVIGATION: list[dict[str, Any]] = [
+    {"title": "", "items": [page("Live", "monitoring", "live:board"), page("Tables", "table_view", "admin:index")]},
+    {
+        "title": "Road",
+        "separator": True,
+        "items": [
+            table("Signals", "bolt", "signals_signal"),
+            table("Decisions", "gavel", "risk_riskdecision"),
+            table("Intents", "outbound", "risk_orderintent"),
+            table("Orders", "receipt_long", "execution_order"),
+            table("Trades", "swap_horiz", "execution_trade"),
+            table("Positions", "inventory_2", "portfolio_position"),
+            table("Ledger", "account_balance", "portfolio_ledgerentry"),
+        ],
+    },
+    {
+        "title": "Money and risk",
+        "separator": True,
+        "items": [
+            table("Sessions", "play_circle", "portfolio_tradingsession"),
+            table("Accounts", "account_balance_wallet", "portfolio_account"),
+            table("Reservations", "lock", "portfolio_reservation"),
+            table("Equity", "show_chart", "portfolio_equitypoint"),
+            table("Limits", "straighten", "risk_risklimits"),
+            table("Risk state", "shield", "risk_riskstate"),
+            table("State changes", "history", "risk_riskstatechange"),
+            table("Strategies", "psychology", "signals_strategy"),
+        ],
+    },
+    {
+        "title": "Market",
+        "separator": True,
+        "items": [
+            table("Instruments", "currency_exchange", "market_instrument"),
+            table("Bars", "candlestick_chart", "market_bar"),
+            table("Coverage", "grid_on", "market_coverage"),
+            table("Connections", "cable", "market_feedconnection"),
+            table("Cursors", "start", "market_shardcursor"),
+            table("Ingest runs", "input", "market_ingestrun"),
+            table("Outbox", "outbox", "outbox_outboxevent"),
+        ],
+    },
+]
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Claire de Binare",
+    "SITE_HEADER": "Claire de Binare",
+    "SITE_SYMBOL": "water_drop",
+    "SITE_URL": reverse_lazy("live:board"),
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "apps.live.frame.environment",
+    "GLOBAL_CALLBACK": "apps.live.frame.context",
+    "COMMAND": {"search_models": False, "search_callback": "apps.live.palette.search"},
+    "SIDEBAR": {"show_search": True, "command_search": True, "navigation": NAVIGATION},
+    "STYLES": [lambda _: static("live/colors.css"), lambda _: static("live/cdb.css")],
+    "SCRIPTS": [lambda _: static("live/csp.js")],
+}

@@ -50,6 +50,11 @@ def feed_state_key(epoch: int) -> str:
     return f"feed_state:{epoch}"
 
 
+def heartbeat_key(name: str) -> str:
+    """Where a process writes the wall time (ms, as text) of its last round of work; expires when it stops."""
+    return f"heartbeat:{name}"
+
+
 def entry_order(entry_id: str) -> tuple[int, int]:
     """An entry id as a pair that compares in stream order."""
     ms, _, sequence = entry_id.partition("-")

@@ -47,10 +47,10 @@ class StrategyAdmin(ModelAdmin):  # type: ignore[misc]
     inlines = [StrategyVersionInline]
     actions = None
 
-    def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+    def has_add_permission(self, _request: HttpRequest, _obj: models.Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+    def has_delete_permission(self, _request: HttpRequest, _obj: models.Model | None = None) -> bool:
         return False
 
 

@@ -1,0 +1,74 @@
+"""Orders and fills, as staff can read them; and the paper venue's own books beside ours."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTrade
+from apps.staff.columns import links, listing
+from apps.staff.records import Record, RecordInline
+
+
+class OrderEventInline(RecordInline):
+    model = OrderEvent
+    fields = ["number", "event", "status", "detail", "created_at"]
+    ordering = ["number"]
+    show_change_link = False
+
+
+@admin.register(Order)
+class OrderAdmin(Record):
+    list_display = [
+        "client_order_id", "ts_event", "side", "instrument", "quantity", "limit_price", "status", "filled_qty",
+        "leaves_qty", "avg_px", "reason", "reducing", links("trades", "trades"),
+    ]  # fmt: skip
+    list_filter = ["status", "side", "reducing", "instrument", "account"]
+    list_select_related = ["instrument", "account", "account__session", "intent", "intent__instrument"]
+    prefetch = ["trades__instrument"]
+    search_fields = ["client_order_id__exact", "venue_order_id__exact", "instrument__symbol__istartswith"]
+    search_help_text = "Client order id, venue order id or symbol"
+    inlines = [OrderEventInline]
+    road = [
+        links("trades", "Trades"),
+        listing("portfolio_position", "Position opened", lambda row: {"q": row.client_order_id}),
+        listing("portfolio_reservation", "Reservation", lambda row: {"q": row.client_order_id}),
+        listing("execution_venueorder", "Paper venue's record", lambda row: {"q": row.client_order_id}),
+    ]
+    ordering = ["-id"]
+
+
+@admin.register(Trade)
+class TradeAdmin(Record):
+    list_display = [
+        "trade_id", "ts_event", "side", "instrument", "quantity", "price", "fee", "fee_currency", "order", "position",
+        "sequence",
+    ]  # fmt: skip
+    list_filter = ["side", "instrument", "account"]
+    list_select_related = [
+        "instrument", "order", "order__instrument", "position", "position__instrument", "account", "account__session",
+    ]  # fmt: skip
+    search_fields = ["trade_id__exact", "order__client_order_id__exact", "instrument__symbol__istartswith"]
+    road = [listing("portfolio_ledgerentry", "Ledger", lambda row: {"q": f"trade:{row.venue}:{row.trade_id}"})]
+    ordering = ["-id"]
+
+
+@admin.register(VenueOrder)
+class VenueOrderAdmin(Record):
+    list_display = [
+        "client_order_id", "side", "symbol", "quantity", "limit_price", "status", "ts_trigger", "ts_mature", "reason",
+    ]  # fmt: skip
+    list_filter = ["status", "side"]
+    search_fields = ["client_order_id__exact", "symbol__istartswith"]
+    road = [
+        links("trade", "Fill"),
+        listing("execution_order", "Our order", lambda row: {"q": row.client_order_id}),
+    ]
+    ordering = ["-id"]
+
+
+@admin.register(VenueTrade)
+class VenueTradeAdmin(Record):
+    list_display = ["__str__", "order", "price", "quantity", "fee", "fee_currency", "ts_event"]
+    list_select_related = ["order"]
+    search_fields = ["order__client_order_id__exact", "order__symbol__istartswith"]
+    ordering = ["-id"]

@@ -1,0 +1,1 @@
+"""Reads across the whole road, for the state sentence, the funnel and health."""

@@ -1,0 +1,155 @@
+"""Limits, state and decisions, as staff can read them. They are changed by `manage.py risk`, which asks who and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.template.loader import render_to_string
+
+from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange
+from apps.staff import numbers
+from apps.staff.columns import link, links, named
+from apps.staff.records import Record
+
+CHECK_WORDS = {
+    "SYMBOL": "symbol allowed",
+    "SYMBOL_ALLOWED": "symbol allowed",
+    "FAT_FINGER": "size of the order",
+    "PRICE_COLLAR": "price against the quote",
+    "POSITION_LIMIT": "position in the symbol",
+    "OPEN_ORDERS": "open orders",
+    "EXPOSURE": "gross exposure",
+    "CASH": "free cash",
+    "THROTTLE": "orders per time",
+    "DUPLICATE": "the same order again",
+    "STALE_FEED": "age of the feed",
+    "STALE_SIGNAL": "age of the signal",
+    "DATA_GAP": "holes in the window",
+    "REDUCING": "trading state",
+    "HALTED": "trading state",
+    "STATE": "trading state",
+}
+
+
+def check_rows(checks: Any) -> list[dict[str, Any]]:
+    """The stored checks as rows of the table, failed ones first and otherwise in the order they were run."""
+    rows = [check for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
+    shown = [
+        {
+            "words": check_words(str(check.get("code", ""))),
+            "code": check.get("code", ""),
+            "value": _stored(check.get("value")),
+            "limit": _stored(check.get("limit")),
+            "passed": check.get("passed") is True,
+            "note": check.get("note") or "",
+        }
+        for check in rows
+    ]
+    return sorted(shown, key=lambda row: row["passed"])
+
+
+def check_words(code: str) -> str:
+    return CHECK_WORDS.get(code, code.replace("_", " ").lower())
+
+
+def _stored(value: Any) -> str:
+    return numbers.UNKNOWN if value is None or value == "" else str(value)
+
+
+def checks_table(decision: RiskDecision) -> str:
+    return render_to_string("admin/risk/checks.html", {"rows": check_rows(decision.checks)})
+
+
+def reasons_in_words(decision: RiskDecision) -> str:
+    return ", ".join(check_words(code) for code in decision.reasons) or numbers.UNKNOWN
+
+
+def signal_instrument(decision: RiskDecision) -> str:
+    return link(decision.signal.instrument)
+
+
+@admin.register(RiskLimits)
+class RiskLimitsAdmin(Record):
+    list_display = [
+        "__str__",
+        "account",
+        "version",
+        "exposure_max",
+        "order_notional_max",
+        "position_max",
+        "set_by",
+        "reason",
+        "created_at",
+    ]
+    list_filter = ["account", "set_by"]
+    list_select_related = ["account", "account__session"]
+    search_fields = ["set_by", "reason"]
+    ordering = ["-id"]
+
+
+@admin.register(RiskState)
+class RiskStateAdmin(Record):
+    list_display = [
+        "__str__",
+        "account",
+        "trading_state",
+        "state_reason",
+        "state_set_by",
+        "state_since",
+        "exposure",
+        "sequence",
+    ]
+    list_filter = ["trading_state"]
+    list_select_related = ["account", "account__session"]
+    search_fields = ["account__session__name", "state_reason"]
+    ordering = ["-id"]
+
+
+@admin.register(RiskStateChange)
+class RiskStateChangeAdmin(Record):
+    list_display = ["created_at", "account", "from_state", "to_state", "set_by", "reason", "sequence"]
+    list_filter = ["to_state", "set_by", "account"]
+    list_select_related = ["account", "account__session"]
+    search_fields = ["set_by", "reason"]
+    ordering = ["-id"]
+
+
+@admin.register(RiskDecision)
+class RiskDecisionAdmin(Record):
+    list_display = [
+        "sequence", "ts_event", named(signal_instrument, "signal_instrument", "instrument"), "verdict",
+        named(reasons_in_words, "reasons", "denied by"), "sentence", "signal", links("intents", "intent"),
+    ]  # fmt: skip
+    list_filter = ["verdict", "trading_state", "signal__kind", "signal__instrument", "account"]
+    list_select_related = [
+        "signal",
+        "signal__instrument",
+        "account",
+        "account__session",
+        "limits",
+        "limits__account__session",
+    ]
+    prefetch = ["intents__instrument"]
+    search_fields = ["signal__instrument__symbol__istartswith", "sentence"]
+    road = [
+        links("intents", "Intent"),
+        named(checks_table, "checks_table", "Checks"),
+    ]
+    ordering = ["-id"]
+
+
+@admin.register(OrderIntent)
+class OrderIntentAdmin(Record):
+    list_display = [
+        "client_order_id", "ts_event", "side", "instrument", "quantity", "limit_price", "reducing", "decision",
+        links("order", "order"), "position",
+    ]  # fmt: skip
+    list_filter = ["side", "reducing", "instrument", "account"]
+    list_select_related = [
+        "instrument", "account", "account__session", "decision", "order", "order__instrument", "position",
+        "position__instrument",
+    ]  # fmt: skip
+    search_fields = ["client_order_id__exact", "instrument__symbol__istartswith"]
+    road = [links("order", "Order")]
+    ordering = ["-id"]
