@@ -144,7 +144,7 @@ class TradingSessionFactory(DjangoModelFactory[portfolio.TradingSession]):
     epoch = SubFactory(FeedEpochFactory)
     tier = portfolio.TradingSession.Tier.NORMAL
     quote_asset = "USDT"
-    config = LazyFunction(lambda: {"paper": {"latency_ms": 150, "slippage_base_bps": "1", "slippage_impact_bps": "10"}})
+    config = LazyFunction(lambda: {"paper": {"latency_ms": 150, "base_bps": "1", "impact_bps": "10"}})
 
 
 class AccountFactory(DjangoModelFactory[portfolio.Account]):
@@ -451,6 +451,15 @@ class VenueOrderFactory(DjangoModelFactory[VenueOrder]):
     ts_trigger = START_MS
     ts_mature = START_MS + 150
     scan_from = "1-0"
+    terms = LazyFunction(
+        lambda: {
+            "price_decimals": 4,
+            "base_bps": "1",
+            "impact_bps": "10",
+            "taker_fee": "0.0005",
+            "fee_currency": "USDT",
+        }
+    )
 
 
 class VenueTradeFactory(DjangoModelFactory[VenueTrade]):

@@ -111,6 +111,7 @@ def legs_of(fill: Fill, *, base: str, quote: str) -> tuple[Leg, ...]:
     return tuple(legs)
 
 
+@exact
 def deposit_legs(currency: str, amount: Decimal) -> tuple[Leg, ...]:
     return (Leg(LegKind.CASH, currency, amount), Leg(LegKind.CAPITAL, currency, -amount))
 

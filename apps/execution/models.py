@@ -60,6 +60,7 @@ class OrderEvent(models.Model):
     event = models.CharField(max_length=20)
     status = models.CharField(max_length=16, choices=OrderStatus.choices, help_text="after the event")
     detail = models.CharField(max_length=200, blank=True)
+    sequence = models.BigIntegerField(null=True, blank=True, help_text="account sequence, if it moved or freed money")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -113,6 +114,7 @@ class VenueOrder(models.Model):
     ts_trigger = models.BigIntegerField()
     ts_mature = models.BigIntegerField(help_text="event time at which it meets the quote, ms")
     scan_from = models.CharField(max_length=40, help_text="stream entry from which quotes are read")
+    terms = models.JSONField(help_text="slippage, fee and tick that hold for this order")
     known_quote = models.JSONField(null=True, blank=True, help_text="the quote known when the order was triggered")
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
     reason = models.CharField(max_length=200, blank=True)

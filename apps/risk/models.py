@@ -142,6 +142,7 @@ class OrderIntent(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["decision", "leg"], name="intent_once_per_leg")]
+        indexes = [models.Index(fields=["account", "ts_event"])]
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity.normalize():f} {self.instrument}"

@@ -29,6 +29,12 @@ CHECK_NAMES: Final[dict[Reason, str]] = {
 }
 
 
+def plain(value: Decimal) -> str:
+    """The exact value for machines: no grouping, no exponent, no zeros at the end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def number(value: Decimal) -> str:
     """All digits that matter, thousands set apart: 30365.50 is `30 365.5`."""
     whole, _, fraction = f"{abs(value):f}".partition(".")

@@ -1,0 +1,125 @@
+"""Reads of limits, decisions and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.db.models import Count, F, Min, Q
+from django.db.models.functions import Abs
+
+from apps.engine.model import MINUTE_MS
+from apps.engine.risk.values import Limits
+from apps.engine.risk.words import plain
+from apps.market.models import EpochInstrument, ShardCursor
+from apps.portfolio.models import TradingSession
+from apps.portfolio.selectors import closes_at
+from apps.risk.models import OrderIntent, RiskDecision, RiskLimits
+from apps.signals.models import Signal
+
+DAY_MS: Final = 86_400_000
+SECOND_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class MarkSet:
+    """The prices that a decision values everything with, and the closed minute they are from (None: none closed)."""
+
+    minute: int | None
+    prices: Mapping[str, Decimal]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"minute": self.minute, "prices": {symbol: plain(price) for symbol, price in sorted(self.prices.items())}}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> MarkSet:
+        prices = {symbol: Decimal(price) for symbol, price in stored.get("prices", {}).items()}
+        return cls(stored.get("minute"), prices)
+
+    def narrowed(self, symbols: Iterable[str], older: MarkSet) -> MarkSet:
+        """Only `symbols`; one that has no price here keeps the one it had in `older`."""
+        known = {**older.prices, **self.prices}
+        return MarkSet(self.minute, {symbol: known[symbol] for symbol in symbols if symbol in known})
+
+
+def closed_minute(epoch_id: int) -> int | None:
+    """The last minute that every shard with symbols has closed; None while one of them has closed none."""
+    shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
+    minutes = ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards).values_list("closed_minute", flat=True)
+    known = [minute for minute in minutes if minute is not None]
+    return min(known) if known and len(known) == len(minutes) else None
+
+
+def marks_for(*, epoch_id: int, ts_event: int, symbol: str, price: Decimal) -> MarkSet:
+    """Closes of the last minute that all shards had closed before the trigger's minute; `symbol` at its own price."""
+    closed = closed_minute(epoch_id)
+    if closed is None:
+        return MarkSet(None, {symbol: price})
+    minute = min(closed, ts_event // MINUTE_MS - 1)
+    return MarkSet(minute, {**closes_at(epoch_id=epoch_id, minute=minute), symbol: price})
+
+
+def current_limits(account_id: int) -> RiskLimits:
+    """The newest version. Raises `RiskLimits.DoesNotExist` for an account without limits."""
+    newest = RiskLimits.objects.filter(account_id=account_id).order_by("-version").first()
+    if newest is None:
+        raise RiskLimits.DoesNotExist(f"account {account_id} has no limits")
+    return newest
+
+
+def limits_of(row: RiskLimits) -> Limits:
+    return Limits(**{field.name: getattr(row, field.name) for field in fields(Limits)})
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Approved orders near an event time, on either side of it: signals of several shards do not arrive in order."""
+
+    orders_second: int
+    orders_minute: int
+    orders_day: int
+    exits_second: int
+    twin_ms: int | None
+
+
+def earlier_orders(
+    *, account_id: int, ts_event: int, instrument_id: int, side: str, quantity: Decimal, duplicate_ms: int
+) -> Earlier:
+    """Counts for throttle and duplicate, in one query."""
+    day = ts_event // DAY_MS * DAY_MS
+    reach = max(MINUTE_MS, duplicate_ms)
+    opening = Q(reducing=False)
+    same = Q(instrument_id=instrument_id, side=side, quantity=quantity)
+    found = OrderIntent.objects.filter(
+        account_id=account_id,
+        ts_event__gte=min(day, ts_event - reach),
+        ts_event__lte=max(day + DAY_MS, ts_event + reach),
+    ).aggregate(
+        orders_second=Count("pk", filter=opening & _within(ts_event, SECOND_MS)),
+        orders_minute=Count("pk", filter=opening & _within(ts_event, MINUTE_MS)),
+        orders_day=Count("pk", filter=opening & Q(ts_event__gte=day, ts_event__lt=day + DAY_MS)),
+        exits_second=Count("pk", filter=~opening & _within(ts_event, SECOND_MS)),
+        twin_ms=Min(Abs(F("ts_event") - ts_event), filter=opening & same & _within(ts_event, duplicate_ms + 1)),
+    )
+    return Earlier(**found)
+
+
+def _within(ts_event: int, span_ms: int) -> Q:
+    """Less than `span_ms` away."""
+    return Q(ts_event__gt=ts_event - span_ms, ts_event__lt=ts_event + span_ms)
+
+
+def undecided_signals(*, session: TradingSession, now_ms: int, older_than_ms: int, limit: int = 500) -> list[int]:
+    """Signals of a session that have waited for a decision longer than `older_than_ms`, oldest first."""
+    before = datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(milliseconds=older_than_ms)
+    waiting = Signal.objects.filter(session=session, decisions__isnull=True, created_at__lt=before)
+    return list(waiting.order_by("id").values_list("pk", flat=True)[:limit])
+
+
+def decision_counts(session: TradingSession) -> dict[str, int]:
+    """How many decisions of each verdict a session has."""
+    rows = RiskDecision.objects.filter(signal__session=session).values_list("verdict").annotate(count=Count("pk"))
+    return dict(rows)

@@ -1,0 +1,21 @@
+"""Writes of risk: decisions, limits, the trading state and the stored exposure."""
+
+from apps.risk.services.decisions import FeedReader, assess
+from apps.risk.services.exposure import store_exposure
+from apps.risk.services.limits import LimitError, change_limits, install_risk, parse_limits
+from apps.risk.services.states import Changed, change_state, set_trading_state
+from apps.risk.services.sweeps import ring_undecided
+
+__all__ = [
+    "Changed",
+    "FeedReader",
+    "LimitError",
+    "assess",
+    "change_limits",
+    "change_state",
+    "install_risk",
+    "parse_limits",
+    "ring_undecided",
+    "set_trading_state",
+    "store_exposure",
+]

@@ -1,0 +1,32 @@
+"""The door of risk: a message names a signal."""
+
+from __future__ import annotations
+
+import time
+from functools import cache, partial
+
+import redis
+from celery import shared_task
+from django.conf import settings
+from django.db import OperationalError
+
+from apps.bus import clients
+from apps.bus.feed import FeedAge, feed_age
+from apps.risk import services
+
+
+@cache
+def _reader() -> redis.Redis:
+    """One client per worker process, made at the first task."""
+    return clients.glance(settings.REDIS_URL)
+
+
+def _feed_age(now_ms: int, epoch: int, symbol: str) -> FeedAge:
+    return feed_age(_reader(), epoch=epoch, symbol=symbol, now_ms=now_ms)
+
+
+@shared_task(name="risk.assess_signal", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
+def assess_signal(signal_id: int) -> None:
+    """Decide on one signal. What is left undecided is brought up again by the steward."""
+    now_ms = int(time.time() * 1000)
+    services.assess(signal_id=signal_id, now_ms=now_ms, feed=partial(_feed_age, now_ms))
