@@ -18,12 +18,16 @@ from cdb_project.env import SettingError  # noqa: E402
 from cdb_project.pipeline import TASK_QUEUES  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
+BEAT_SECONDS = 5
 
 
 def build() -> Celery:
     application = Celery("cdb")
     application.config_from_object("django.conf:settings", namespace="CELERY")
     application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}
+    application.conf.beat_schedule = {
+        "note-beat": {"task": "ops.note_beat", "schedule": BEAT_SECONDS, "options": {"expires": BEAT_SECONDS}},
+    }
     application.autodiscover_tasks()
     return application
 

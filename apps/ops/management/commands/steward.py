@@ -1,0 +1,24 @@
+"""Run the steward until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from apps.bus import clients
+from apps.ops.steward.chores import Duties
+from apps.ops.steward.loop import Loop
+
+
+class Command(BaseCommand):
+    help = "Keep the road moving: lost wake-ups, waiting events, stuck orders, the ingest's report, equity, trimming."
+
+    def handle(self, *_: Any, **__: Any) -> None:
+        duties = Duties(reader=clients.reader(settings.REDIS_URL), writer=clients.writer(settings.REDIS_URL))
+        loop = Loop(duties.chores())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.stop())
+        loop.run()

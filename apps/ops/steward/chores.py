@@ -1,0 +1,160 @@
+"""The steward's duties. Each looks for itself; none remembers anything that a restart would lose."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+import redis
+from celery import current_app
+from django.conf import settings
+from django.utils import timezone
+
+from apps.bus import streams
+from apps.execution.services import settle_stuck
+from apps.market.models import EpochInstrument, FeedConnection, FeedEpoch, IngestRun, ShardCursor
+from apps.market.selectors import current_epoch
+from apps.ops.steward.loop import Chore
+from apps.outbox.relay import publish_pending
+from apps.outbox.services import ring
+from apps.portfolio.models import Account, Position, Reservation
+from apps.portfolio.selectors import closes_at, current_session
+from apps.portfolio.services import record_equity
+from apps.risk.services import undecided_signals
+from apps.signals.models import ExitWatch
+
+UNSEEN_MAX_MS: Final = 1_000
+UNDECIDED_MAX_MS: Final = 2_000
+RETENTION_MS: Final = 15 * 60_000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class Duties:
+    """The chores with the clients they share."""
+
+    reader: redis.Redis
+    writer: redis.Redis
+    rung_at: dict[int, str] = field(default_factory=dict)
+
+    def chores(self) -> list[Chore]:
+        return [
+            Chore("ring for unread shards", 0.5, self.ring_unread),
+            Chore("publish waiting events", 0.5, self.relay),
+            Chore("ring for undecided signals", 1.0, self.ring_undecided),
+            Chore("settle stuck orders", 1.0, self.settle),
+            Chore("note what the ingest reports", 0.5, self.note_feed),
+            Chore("record equity", 1.0, self.record_equity),
+            Chore("trim streams", 30.0, self.trim),
+            Chore("heartbeat", 2.0, self.heartbeat),
+        ]
+
+    # --- wake-ups that were lost ----------------------------------------------------------------------------------
+
+    def ring_unread(self) -> None:
+        """A shard whose tail stood ahead of what was seen at the last look too, and was not read since, is woken."""
+        epoch = current_epoch()
+        if epoch is None:
+            return
+        task = settings.PIPELINE_ROUTES["MarketDataPublished"]
+        for cursor in ShardCursor.objects.filter(epoch=epoch):
+            tail = streams.last_id(self.reader, epoch.pk, cursor.shard)
+            unread = streams.entry_order(tail) > streams.entry_order(cursor.seen_through)
+            if unread and self.rung_at.get(cursor.shard) == cursor.seen_through:
+                kwargs = {"epoch": epoch.pk, "shard": cursor.shard}
+                current_app.send_task(task, kwargs=kwargs, queue=f"shard.{cursor.shard}", retry=False)
+            self.rung_at[cursor.shard] = cursor.seen_through if unread else ""
+
+    def relay(self) -> None:
+        publish_pending(now=timezone.now())
+
+    def ring_undecided(self) -> None:
+        for signal_id in undecided_signals(older_than_ms=UNDECIDED_MAX_MS):
+            ring("SignalRaised", {"signal_id": signal_id})
+
+    def settle(self) -> None:
+        settle_stuck(now_ms=now_ms())
+
+    # --- what only passes by --------------------------------------------------------------------------------------
+
+    def note_feed(self) -> None:
+        """Keep the ingest's own report in PostgreSQL: counts per run, the last state of each connection."""
+        epoch = current_epoch()
+        raw = cast("bytes | None", self.reader.get(streams.feed_state_key(epoch.pk))) if epoch else None
+        if epoch is None or raw is None:
+            return
+        report: dict[str, Any] = json.loads(raw)
+        IngestRun.objects.filter(epoch=epoch, token=report["token"]).update(
+            last_seen_at=_moment(report["written_ms"]), dropped=report["dropped"], **report["counts"]
+        )
+        for row in report["connections"]:
+            _note_connection(epoch, row)
+
+    def record_equity(self) -> None:
+        """The worth of each account at the last minute that every shard has closed."""
+        session = current_session()
+        if session is None:
+            return
+        used = EpochInstrument.objects.filter(epoch=session.epoch).values("shard")
+        closed = list(
+            ShardCursor.objects.filter(epoch=session.epoch, shard__in=used).values_list("closed_minute", flat=True)
+        )
+        known = [minute for minute in closed if minute is not None]
+        if not known or len(known) < len(closed):
+            return
+        minute = min(known)
+        marks = closes_at(epoch_id=session.epoch_id, minute=minute)
+        for account in Account.objects.filter(session=session):
+            record_equity(account=account, minute=minute, marks=marks)
+
+    def trim(self) -> None:
+        """Drop entries that every reader has passed by 15 minutes: the drain, exit searches, open paper orders."""
+        epoch = current_epoch()
+        if epoch is None:
+            return
+        for cursor in ShardCursor.objects.filter(epoch=epoch):
+            needed = [streams.entry_order(cursor.replay_from)[0], *self._needed_by_trading(epoch, cursor.shard)]
+            limit = min(needed) - RETENTION_MS
+            if limit > 0:
+                streams.trim_before(self.writer, epoch.pk, cursor.shard, f"{limit}-0")
+
+    def _needed_by_trading(self, epoch: FeedEpoch, shard: int) -> list[int]:
+        members = EpochInstrument.objects.filter(epoch=epoch, shard=shard).values("instrument")
+        unwatched = Position.objects.filter(
+            status=Position.Status.OPEN, instrument__in=members, account__session__epoch=epoch
+        ).exclude(pk__in=ExitWatch.objects.values("position"))
+        triggers = list(unwatched.values_list("trigger_entry", flat=True))
+        waiting = Reservation.objects.filter(active=True, instrument__in=members, account__session__epoch=epoch)
+        oldest = [int(row.created_at.timestamp() * 1000) for row in waiting.order_by("created_at")[:1]]
+        return [streams.entry_order(entry)[0] for entry in triggers] + oldest
+
+    def heartbeat(self) -> None:
+        self.writer.set(streams.heartbeat_key("steward"), now_ms(), ex=3600)
+
+
+def _moment(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, tz=UTC)
+
+
+def _note_connection(epoch: FeedEpoch, row: Mapping[str, Any]) -> None:
+    FeedConnection.objects.update_or_create(
+        epoch=epoch,
+        name=row["name"],
+        defaults={
+            "state": row["state"],
+            "reason": (row["reason"] or "")[:200],
+            "since": _moment(row["since_ms"]),
+            "last_frame_at": _moment(row["last_frame_ms"]),
+            "last_pong_at": _moment(row["last_pong_ms"]),
+            "subscriptions": row["subscriptions"],
+            "refused": row["refused"],
+            "reconnects": row["reconnects"],
+        },
+    )
