@@ -6,6 +6,7 @@ browser < backend < exchange. The relations are asserted at import, so a number 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 # --- given by the exchange --------------------------------------------------------------------------------------------
@@ -44,6 +45,7 @@ REST_READ_SECONDS: Final = 5
 # --- Redis ------------------------------------------------------------------------------------------------------------
 REDIS_CONNECT_SECONDS: Final = 2
 REDIS_SOCKET_SECONDS: Final = 5
+REDIS_GLANCE_SECONDS: Final = 1
 REDIS_BLOCK_MAX_MS: Final = 2_000
 BROKER_SOCKET_SECONDS: Final = 10
 BROKER_CONNECT_SECONDS: Final = 5
@@ -71,39 +73,125 @@ LIVE_WS_PING_SECONDS: Final = 20
 LIVE_CLIENT_ACK_SECONDS: Final = 15
 LIVE_SESSION_CHECK_SECONDS: Final = 60
 LIVE_SOCKET_LIFETIME_SECONDS: Final = 12 * 3600
+LIVE_PUSH_MS: Final = 250
+LIVE_LAYER_RETRY_SECONDS: Final = 5
 BROWSER_DELAYED_SECONDS: Final = 10
 BROWSER_RECONNECT_SECONDS: Final = 15
+BROWSER_BACKOFF_FIRST_MS: Final = 500
+BROWSER_BACKOFF_MAX_MS: Final = 15_000
 
-_RELATIONS: Final = (
-    ("two heartbeats fit before the browser says delayed", 2 * LIVE_HEARTBEAT_SECONDS <= BROWSER_DELAYED_SECONDS),
-    ("the browser says delayed before it reconnects", BROWSER_DELAYED_SECONDS < BROWSER_RECONNECT_SECONDS),
-    ("the browser acts before the backend", BROWSER_RECONNECT_SECONDS < FEED_PONG_WARN_SECONDS),
-    ("the backend warns before it reconnects", FEED_PONG_WARN_SECONDS < FEED_PONG_RECONNECT_SECONDS),
-    ("a late pong leaves one full spare ping", FEED_PONG_RECONNECT_SECONDS > 2 * FEED_PING_SECONDS),
-    ("pong age acts before frame silence", FEED_PONG_RECONNECT_SECONDS < FEED_SILENCE_RECONNECT_SECONDS),
-    ("the backend acts before the exchange", FEED_SILENCE_RECONNECT_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
-    ("three pings fit into the idle window", 3 * FEED_PING_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
+# Evaluated when asked, so that a test can move a number and see which relation breaks.
+_RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
+    # browser < backend < exchange
+    ("pushes are faster than heartbeats", lambda: LIVE_PUSH_MS < LIVE_HEARTBEAT_SECONDS * 1000),
+    (
+        "two heartbeats fit before the browser says delayed",
+        lambda: 2 * LIVE_HEARTBEAT_SECONDS <= BROWSER_DELAYED_SECONDS,
+    ),
+    (
+        "a lost layer is sought again before pages say delayed",
+        lambda: LIVE_LAYER_RETRY_SECONDS < BROWSER_DELAYED_SECONDS,
+    ),
+    ("the browser says delayed before it reconnects", lambda: BROWSER_DELAYED_SECONDS < BROWSER_RECONNECT_SECONDS),
+    ("the browser reconnects before the server gives it up", lambda: BROWSER_RECONNECT_SECONDS < LIVE_WS_PING_SECONDS),
+    ("a slow reader gets two heartbeats of time", lambda: LIVE_CLIENT_ACK_SECONDS > 2 * LIVE_HEARTBEAT_SECONDS),
+    ("a slow reader goes before its ping times out", lambda: LIVE_CLIENT_ACK_SECONDS < LIVE_WS_PING_SECONDS),
+    ("the browser's pauses grow", lambda: BROWSER_BACKOFF_FIRST_MS < BROWSER_BACKOFF_MAX_MS),
+    (
+        "its longest pause is no longer than its patience",
+        lambda: BROWSER_BACKOFF_MAX_MS <= BROWSER_RECONNECT_SECONDS * 1000,
+    ),
+    ("values count as old after the browser has tried again", lambda: BROWSER_RECONNECT_SECONDS < DATA_STALE_SECONDS),
+    ("values count as old when the exchange would close", lambda: DATA_STALE_SECONDS <= EXCHANGE_IDLE_CLOSE_SECONDS),
+    (
+        "logging out reaches a page long before its socket ends",
+        lambda: 10 * LIVE_SESSION_CHECK_SECONDS < LIVE_SOCKET_LIFETIME_SECONDS,
+    ),
+    ("the browser acts before the backend", lambda: BROWSER_RECONNECT_SECONDS < FEED_PONG_WARN_SECONDS),
+    ("the backend warns before it reconnects", lambda: FEED_PONG_WARN_SECONDS < FEED_PONG_RECONNECT_SECONDS),
+    ("silence is a warning before it is a reason", lambda: FEED_SILENCE_WARN_SECONDS < FEED_SILENCE_RECONNECT_SECONDS),
+    ("a late pong leaves one full spare ping", lambda: FEED_PONG_RECONNECT_SECONDS > 2 * FEED_PING_SECONDS),
+    ("pong age acts before frame silence", lambda: FEED_PONG_RECONNECT_SECONDS < FEED_SILENCE_RECONNECT_SECONDS),
+    ("the backend acts before the exchange", lambda: FEED_SILENCE_RECONNECT_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
+    ("three pings fit into the idle window", lambda: 3 * FEED_PING_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
+    # ingest
+    (
+        "connecting fails before the exchange would close",
+        lambda: FEED_CONNECT_SECONDS < EXCHANGE_NO_SUBSCRIPTION_CLOSE_SECONDS,
+    ),
     (
         "an ack is missed before the exchange closes",
-        FEED_ACK_RECONNECT_SECONDS < EXCHANGE_NO_SUBSCRIPTION_CLOSE_SECONDS,
+        lambda: FEED_ACK_RECONNECT_SECONDS < EXCHANGE_NO_SUBSCRIPTION_CLOSE_SECONDS,
     ),
-    ("an ack is asked for again before it is missed", FEED_ACK_RESEND_SECONDS < FEED_ACK_RECONNECT_SECONDS),
-    ("a half frame is noticed before silence is", FEED_PARTIAL_FRAME_SECONDS < FEED_SILENCE_WARN_SECONDS),
-    ("trading stops long before the feed is called silent", FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),
-    ("a blocking read ends before its socket times out", REDIS_BLOCK_MAX_MS / 1000 + 2 <= REDIS_SOCKET_SECONDS),
-    ("a REST call ends before its task does", REST_CONNECT_SECONDS + REST_READ_SECONDS < CELERY_SOFT_LIMIT_SECONDS),
-    ("a task is asked to stop before it is killed", CELERY_SOFT_LIMIT_SECONDS < CELERY_HARD_LIMIT_SECONDS),
-    ("a killed task ends before the shutdown does", CELERY_HARD_LIMIT_SECONDS < CELERY_SOFT_SHUTDOWN_SECONDS),
-    ("the shutdown ends before the supervisor kills", CELERY_SOFT_SHUTDOWN_SECONDS < SUPERVISOR_KILL_SECONDS),
-    ("no task runs twice while it is alive", SUPERVISOR_KILL_SECONDS < CELERY_VISIBILITY_SECONDS),
-    ("a lock wait ends before its statement", POSTGRES_LOCK_MS < POSTGRES_STATEMENT_TASK_MS),
-    ("a statement ends before its task", POSTGRES_STATEMENT_TASK_MS < CELERY_HARD_LIMIT_SECONDS * 1000),
+    ("an ack is asked for again before it is missed", lambda: FEED_ACK_RESEND_SECONDS < FEED_ACK_RECONNECT_SECONDS),
+    ("a half frame is looked at several times", lambda: 3 * FEED_RECEIVE_TICK_SECONDS <= FEED_PARTIAL_FRAME_SECONDS),
+    ("a half frame is noticed before silence is", lambda: FEED_PARTIAL_FRAME_SECONDS < FEED_SILENCE_WARN_SECONDS),
+    ("pauses between attempts grow", lambda: FEED_BACKOFF_FIRST_SECONDS < FEED_BACKOFF_MAX_SECONDS),
+    (
+        "only what lasts longer than a pause is stable",
+        lambda: FEED_BACKOFF_MAX_SECONDS < FEED_BACKOFF_RESET_AFTER_SECONDS,
+    ),
+    ("a refusal weighs more than a failure", lambda: FEED_BACKOFF_MAX_SECONDS < FEED_REFUSED_RETRY_FIRST_SECONDS),
+    ("pauses after refusals grow", lambda: FEED_REFUSED_RETRY_FIRST_SECONDS < FEED_REFUSED_RETRY_MAX_SECONDS),
+    (
+        "a refused exchange is asked again before a connection's day ends",
+        lambda: FEED_REFUSED_RETRY_MAX_SECONDS < EXCHANGE_LIFETIME_SECONDS,
+    ),
+    # trading
+    ("trading stops long before the feed is called silent", lambda: FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),
+    ("a signal is not older than the feed may be", lambda: SIGNAL_AGE_MAX_MS <= FEED_AGE_MAX_MS),
+    ("an intent does not outlive its signal's patience", lambda: INTENT_TTL_MS <= SIGNAL_AGE_MAX_MS),
+    (
+        "a REST call ends before its task does",
+        lambda: REST_CONNECT_SECONDS + REST_READ_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
+    ),
+    # Redis and Celery
+    ("a blocking read ends before its socket times out", lambda: REDIS_BLOCK_MAX_MS / 1000 + 2 <= REDIS_SOCKET_SECONDS),
+    ("connecting to Redis ends before an answer is missed", lambda: REDIS_CONNECT_SECONDS < REDIS_SOCKET_SECONDS),
+    ("a glance is shorter than a look", lambda: REDIS_GLANCE_SECONDS < REDIS_CONNECT_SECONDS),
+    (
+        "connecting to the broker ends before an answer is missed",
+        lambda: BROKER_CONNECT_SECONDS < BROKER_SOCKET_SECONDS,
+    ),
+    (
+        "a mute broker is noticed before the task that rings it ends",
+        lambda: BROKER_SOCKET_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
+    ),
+    (
+        "a half-open broker connection is left before its tasks come back",
+        lambda: (
+            BROKER_HEALTH_CHECK_SECONDS + BROKER_SOCKET_SECONDS + BROKER_CONNECT_SECONDS < CELERY_VISIBILITY_SECONDS
+        ),
+    ),
+    (
+        "lost tasks are sought more often than a task may last",
+        lambda: CELERY_RESTORE_INTERVAL_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
+    ),
+    ("a task is asked to stop before it is killed", lambda: CELERY_SOFT_LIMIT_SECONDS < CELERY_HARD_LIMIT_SECONDS),
+    ("a killed task ends before the shutdown does", lambda: CELERY_HARD_LIMIT_SECONDS < CELERY_SOFT_SHUTDOWN_SECONDS),
+    ("the shutdown ends before the supervisor kills", lambda: CELERY_SOFT_SHUTDOWN_SECONDS < SUPERVISOR_KILL_SECONDS),
+    ("no task runs twice while it is alive", lambda: SUPERVISOR_KILL_SECONDS < CELERY_VISIBILITY_SECONDS),
+    # PostgreSQL
+    ("connecting ends before a statement would", lambda: POSTGRES_CONNECT_SECONDS * 1000 < POSTGRES_STATEMENT_TASK_MS),
+    ("a lock wait ends before its statement", lambda: POSTGRES_LOCK_MS < POSTGRES_STATEMENT_TASK_MS),
+    ("a statement ends before its task", lambda: POSTGRES_STATEMENT_TASK_MS < CELERY_SOFT_LIMIT_SECONDS * 1000),
+    ("a page may ask longer than a task", lambda: POSTGRES_STATEMENT_TASK_MS < POSTGRES_STATEMENT_WEB_MS),
+    ("a page ends before its browser's socket", lambda: POSTGRES_STATEMENT_WEB_MS < LIVE_WS_PING_SECONDS * 1000),
+    ("an idle transaction outlives a statement", lambda: POSTGRES_STATEMENT_TASK_MS < POSTGRES_IDLE_IN_TRANSACTION_MS),
+    (
+        "an idle transaction ends before its task is killed",
+        lambda: POSTGRES_IDLE_IN_TRANSACTION_MS < CELERY_HARD_LIMIT_SECONDS * 1000,
+    ),
+    (
+        "a dead connection ends before its task is killed",
+        lambda: POSTGRES_TCP_USER_TIMEOUT_MS < CELERY_HARD_LIMIT_SECONDS * 1000,
+    ),
 )
 
 
 def broken_relations() -> tuple[str, ...]:
     """The relations that do not hold, in words; empty in a sound system."""
-    return tuple(words for words, holds in _RELATIONS if not holds)
+    return tuple(words for words, holds in _RELATIONS if not holds())
 
 
 assert not broken_relations(), f"timeouts out of order: {broken_relations()}"
