@@ -14,7 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 from celery import Celery  # noqa: E402  (settings must be named first)
 from celery.signals import setup_logging, worker_process_init  # noqa: E402
 
-from cdb_project.env import SettingError  # noqa: E402
+from cdb_project.env import exit_on_wrong_setting  # noqa: E402
 from cdb_project.pipeline import TASK_QUEUES  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
@@ -32,12 +32,9 @@ def build() -> Celery:
     return application
 
 
-try:
+with exit_on_wrong_setting():
     app = build()
     app.conf.broker_url  # noqa: B018  (reads the settings now, so that a wrong one stops the start here)
-except SettingError as error:
-    print(f"cdb: {error}", file=sys.stderr)
-    sys.exit(2)
 
 
 @setup_logging.connect

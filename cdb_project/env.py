@@ -9,13 +9,26 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class SettingError(Exception):
     """A setting is missing, unknown or malformed. The process must not start; exit code 2."""
+
+
+@contextmanager
+def exit_on_wrong_setting() -> Iterator[None]:
+    """For the door of a process: one line and exit code 2 instead of a traceback."""
+    try:
+        yield
+    except SettingError as error:
+        print(f"cdb: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def read_text(name: str, default: str | None = None) -> str:
@@ -54,6 +67,20 @@ def read_choice(name: str, default: str, choices: Iterable[str]) -> str:
     return text
 
 
+def read_url(name: str, default: str, schemes: Iterable[str]) -> str:
+    """An address of a server. The message never quotes it, because it may hold a password."""
+    url = read_text(name, default)
+    allowed = tuple(schemes)
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in allowed and bool(parts.path.strip("/")) and parts.port != 0
+    except ValueError:  # a port that is no number
+        sound = False
+    if not sound:
+        raise SettingError(f"{name} is not an address such as {allowed[0]}://user:password@host:port/name")
+    return url
+
+
 def read_symbols(name: str, default: str) -> tuple[str, ...]:
     """A comma-separated list of exchange symbols (upper case, no separator inside)."""
     symbols = tuple(part.strip() for part in read_text(name, default).split(",") if part.strip())
@@ -76,6 +103,8 @@ def read_secret(name: str, folder: Path) -> str:
         secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingError(f"secret {name}: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(f"secret {name}: {path} is not text") from error
     if not secret:
         raise SettingError(f"secret {name}: {path} is empty")
     return secret
@@ -90,17 +119,20 @@ def refuse_unknown(prefix: str, known: Iterable[str]) -> None:
 
 
 def read_runtime(path: Path) -> Mapping[str, Any]:
-    """What the running stack wrote about itself (addresses, mode); empty if no stack was ever started there."""
+    """What the running stack wrote about itself (port, addresses, mode); empty if no stack was ever started there."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise SettingError(f"cannot read {path}: {error.strerror}") from error
     try:
-        runtime = json.loads(text)
+        runtime = json.loads(content)
     except ValueError as error:
         raise SettingError(f"{path} is not readable as JSON ({error}); remove it and start the stack again") from error
     if not isinstance(runtime, dict):
         raise SettingError(f"{path} does not hold an object; remove it and start the stack again")
+    port = runtime.get("port", 8000)
+    if type(port) is not int or not 1 <= port <= 65535:
+        raise SettingError(f"{path}: port {port!r} is not a port; remove the file and start the stack again")
     return runtime
