@@ -58,7 +58,7 @@ def read(state: State, now_ms: int) -> Board:
         "equity": _equity(account, open_positions),
         "decisions": {"rows": _decisions(session, now_ms)},
     }  # fmt: skip
-    common = {"session": session, "now_ms": now_ms, "stale_seconds": timeouts.DATA_STALE_SECONDS}
+    common = {"session": session, "now_ms": now_ms, "channels_max": timeouts.EXCHANGE_SUBSCRIPTIONS_MAX}
     return Board(now_ms, {name: {**common, **context} for name, context in contexts.items()})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.template.loader import render_to_string
+from django.utils.html import format_html
 
 from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange
 from apps.staff import numbers
@@ -14,21 +15,20 @@ from apps.staff.records import Record
 
 CHECK_WORDS = {
     "SYMBOL": "symbol allowed",
-    "SYMBOL_ALLOWED": "symbol allowed",
-    "FAT_FINGER": "size of the order",
+    "HALTED": "trading not halted",
+    "REDUCING": "opening allowed",
+    "STALE_FEED": "age of the feed",
+    "STALE_SIGNAL": "age of the signal",
+    "DATA_GAP": "holes in the window",
     "PRICE_COLLAR": "price against the quote",
+    "FAT_FINGER": "size of the order",
+    "MIN_NOTIONAL": "the exchange's minimum",
     "POSITION_LIMIT": "position in the symbol",
     "OPEN_ORDERS": "open orders",
     "EXPOSURE": "gross exposure",
     "CASH": "free cash",
     "THROTTLE": "orders per time",
     "DUPLICATE": "the same order again",
-    "STALE_FEED": "age of the feed",
-    "STALE_SIGNAL": "age of the signal",
-    "DATA_GAP": "holes in the window",
-    "REDUCING": "trading state",
-    "HALTED": "trading state",
-    "STATE": "trading state",
 }
 
 
@@ -59,6 +59,10 @@ def _stored(value: Any) -> str:
 
 def checks_table(decision: RiskDecision) -> str:
     return render_to_string("admin/risk/checks.html", {"rows": check_rows(decision.checks)})
+
+
+def verdict_sentence(decision: RiskDecision) -> str:
+    return format_html('<strong class="cdb-verdict-sentence">{}</strong>', decision.sentence)
 
 
 def reasons_in_words(decision: RiskDecision) -> str:
@@ -132,9 +136,11 @@ class RiskDecisionAdmin(Record):
     ]
     prefetch = ["intents__instrument"]
     search_fields = ["signal__instrument__symbol__istartswith", "sentence"]
+    hidden = frozenset({"sentence", "reasons"})
     road = [
-        links("intents", "Intent"),
+        named(verdict_sentence, "verdict_sentence", "Verdict"),
         named(checks_table, "checks_table", "Checks"),
+        links("intents", "Intent"),
     ]
     ordering = ["-id"]
 

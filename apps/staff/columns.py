@@ -18,6 +18,23 @@ from apps.staff import numbers, times
 Column = Callable[[Any], str]
 
 LINKS_MAX: Final = 10
+JSON_INLINE_MAX: Final = 80
+LABELS: Final = {
+    "ts_event": "event time",
+    "ts_init": "received",
+    "ts_trigger": "triggered",
+    "ts_mature": "matures",
+    "quote_ts": "time of the quote",
+    "opened_ts": "opened",
+    "due_ts": "due",
+    "closed_ts": "closed",
+    "watermark_ms": "watermark",
+    "feed_age_ms": "age of the feed",
+    "signal_age_ms": "age of the signal",
+    "filled_qty": "filled",
+    "leaves_qty": "left",
+    "avg_px": "average price",
+}
 MONEY_DECIMALS: Final = 2
 _PRICE_DIGITS: Final = 30
 _QUANTITY_DIGITS: Final = 36
@@ -38,7 +55,8 @@ def of_field(field: models.Field[Any, Any], *, signed: bool = False) -> Column |
     show = _renderer(field, signed=signed)
     if show is None:
         return None
-    return named(lambda row: show(row, getattr(row, field.name)), field.name, str(field.verbose_name), field.name)
+    label = LABELS.get(field.name, str(field.verbose_name))
+    return named(lambda row: show(row, getattr(row, field.name)), field.name, label, field.name)
 
 
 def _renderer(field: models.Field[Any, Any], *, signed: bool) -> Callable[[Any, Any], str] | None:
@@ -94,9 +112,12 @@ def minute_tag(minute: int | None) -> str:
 
 
 def json_block(value: Any) -> SafeString:
-    return format_html(
-        '<pre class="cdb-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
-    )
+    """Stored JSON as it is: in the line if it is short, else folded."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if len(text) <= JSON_INLINE_MAX:
+        return format_html('<code class="cdb-json">{}</code>', text)
+    block = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    return format_html('<details><summary>as stored</summary><pre class="cdb-json">{}</pre></details>', block)
 
 
 def link(row: models.Model | None) -> str:

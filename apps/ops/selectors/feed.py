@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 import redis
@@ -13,6 +14,8 @@ from apps.bus.clients import glance
 from apps.bus.streams import feed_state_key
 from apps.engine import timeouts
 from apps.ops.sentence import SymbolFeed
+
+log = logging.getLogger(__name__)
 
 STREAMING: Final = "STREAMING"
 
@@ -81,7 +84,8 @@ def read_report(epoch_id: int) -> tuple[FeedReport | None, bool]:
         return None, True
     try:
         return _decoder.decode(raw), True
-    except msgspec.MsgspecError:
+    except msgspec.MsgspecError as error:
+        log.warning("the report of the ingest cannot be read: %s", error)
         return None, True
 
 
@@ -100,7 +104,3 @@ def broken_connection(report: FeedReport | None) -> str:
             reason = f": {connection.reason}" if connection.reason else ""
             return f"{connection.name.capitalize()} is {connection.state}{reason}."
     return ""
-
-
-def as_json(report: FeedReport | None) -> dict[str, Any] | None:
-    return None if report is None else cast("dict[str, Any]", msgspec.to_builtins(report))

@@ -1,0 +1,53 @@
+"""`manage.py funnel`: how many of what went how far down the road."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from rich.console import Console
+from rich.table import Table
+
+from apps.ops.selectors.funnel import STAGES, of_state
+from apps.ops.selectors.state import read_state
+from apps.staff import numbers, times
+
+NO_SESSION = "cdb: no session is open; `make demo` or `manage.py stack up` starts one"
+
+
+class Command(BaseCommand):
+    help = "Count what was received, decoded, published, processed, evaluated, signalled, decided, ordered and traded."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one object with a count per stage")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        counts = of_state(read_state(now_ms), now_ms)
+        if not counts:
+            print(NO_SESSION, file=sys.stderr)
+            sys.exit(1)
+        if options["json"]:
+            print(json.dumps(counts))
+        else:
+            _show(counts)
+
+
+def _show(counts: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("count", justify="right")
+    for stage in STAGES:
+        table.add_row(stage, numbers.count(counts[stage]))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"feed {_age(counts['feed_age_s'])}, newest trade {_age(counts['last_trade_age_s'])}, {counts['as_of']}"
+    )
+
+
+def _age(seconds: float | None) -> str:
+    return "of unknown age" if seconds is None else f"{times.duration(int(seconds * 1000))} old"
