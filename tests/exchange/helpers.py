@@ -122,6 +122,13 @@ class Client:
         return [deal.tradeId for frame in self.frames_of(deals(symbol)) for deal in frame.publicAggreDeals.deals]
 
 
+async def eventually(condition: Callable[[], bool], timeout_seconds: float = 10.0) -> None:
+    """Wait for something the server does without telling anyone."""
+    async with asyncio.timeout(timeout_seconds):
+        while not condition():  # noqa: ASYNC110 - that is what "without telling anyone" means
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def exchange(
     source: MarketSource, *, speed: float = 1.0, limits: Limits | None = None, lines: list[str] | None = None

@@ -17,7 +17,9 @@ times = st.integers(1, 2**45)
 amounts = st.integers(1, 10**18 - 1)
 decimals = st.integers(0, 18)
 trade_ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64)
-prints = st.lists(st.builds(Print, times, trade_ids.map(str.encode), st.sampled_from([1, 2]), amounts, amounts), max_size=20)
+prints = st.lists(
+    st.builds(Print, times, trade_ids.map(str.encode), st.sampled_from([1, 2]), amounts, amounts), max_size=20
+)
 
 
 def _encoder(channel: str, price_decimals: int, quantity_decimals: int, per_frame: int = 1_000) -> FrameEncoder:

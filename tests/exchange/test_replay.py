@@ -17,6 +17,7 @@ from tests.exchange.helpers import (
     book_ticker,
     connected,
     deals,
+    eventually,
     exchange,
     random_rows,
     recording_of,
@@ -172,9 +173,8 @@ def test_event_time_starts_after_the_grace_even_if_symbols_are_missing() -> None
         ):
             await client.subscribe(deals("ETHUSDT"))
             assert not (await client.status())["started"]
-            async with asyncio.timeout(5):
-                while not (await client.status())["started"]:
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: server.hub.clock.started)
+            assert (await client.status())["started"]
 
     asyncio.run(run())
 
@@ -206,9 +206,9 @@ def test_two_clients_get_the_same_trades() -> None:
         async with exchange(source, speed=3_000) as server, connected(server) as one, connected(server) as two:
             await two.subscribe(deals("ETHUSDT"))
             await one.subscribe(*ALL_CHANNELS)
+            wanted = [row.split(",")[2] for row in rows if row.startswith("ETHUSDT")]
             for client in (one, two):
-                wanted = [row.split(",")[2] for row in rows if row.startswith("ETHUSDT")]
-                await client.collect_until(lambda c, wanted=wanted: len(c.trade_ids("ETHUSDT")) >= len(wanted))
+                await client.collect_until(lambda c: len(c.trade_ids("ETHUSDT")) >= len(wanted))
                 assert client.trade_ids("ETHUSDT") == wanted
 
     asyncio.run(run())

@@ -14,6 +14,7 @@ SYMBOLS = {f"S{number:03d}USDT" for number in range(100)} | {"BTCUSDT", "ETHUSDT
 BTC, ETH = deals("BTCUSDT"), deals("ETHUSDT")
 OLD = "spot@public.deals.v3.api@BTCUSDT"
 UNKNOWN = deals("NOPEUSDT")
+NOT_OLD = f"Not Subscribed successfully! [{OLD}]. Reason\uff1a Blocked! "
 
 
 def _session(limits: Limits | None = None) -> Session:
@@ -40,8 +41,7 @@ ANSWERS = [
     ),
     (
         _request("SUBSCRIPTION", BTC, OLD, ETH),
-        f'{{"id":0,"code":0,"msg":"Subscribed successful! [{BTC},{ETH}]. '
-        f'Not Subscribed successfully! [{OLD}]. Reason： Blocked! "}}',
+        f'{{"id":0,"code":0,"msg":"Subscribed successful! [{BTC},{ETH}]. {NOT_OLD}"}}',
     ),
     (_request("UNSUBSCRIPTION", BTC, ETH, id=3), f'{{"id":3,"code":0,"msg":"{BTC},{ETH}"}}'),
     ('{"method":"PING"}', '{"id":0,"code":0,"msg":"PONG"}'),
@@ -129,7 +129,9 @@ def test_an_unsubscription_makes_room_for_a_later_subscription() -> None:
 
 def test_a_repeated_subscription_is_acknowledged_and_opens_nothing_twice() -> None:
     session = _session()
-    actions = session.on_text(_request("SUBSCRIPTION", BTC, BTC), 0.0) + session.on_text(_request("SUBSCRIPTION", BTC), 0.0)
+    actions = session.on_text(_request("SUBSCRIPTION", BTC, BTC), 0.0) + session.on_text(
+        _request("SUBSCRIPTION", BTC), 0.0
+    )
     assert sum(isinstance(action, Opened) for action in actions) == 1
     assert sum(isinstance(action, Reply) for action in actions) == 2
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
 
-from tests.exchange.helpers import START_MS, SYMBOLS, Client, book_ticker, connected, deals, exchange, random_rows, replay_of
+from tests.exchange.helpers import (
+    START_MS,
+    SYMBOLS,
+    Client,
+    book_ticker,
+    connected,
+    deals,
+    eventually,
+    exchange,
+    random_rows,
+    replay_of,
+)
 from workers.exchange.limits import Limits
 from workers.exchange.synthetic import SyntheticSource
 
@@ -145,9 +157,7 @@ def test_a_reader_that_stops_reading_is_closed_and_the_others_are_served() -> No
             reader, writer = await _stuck_client(server.port, [deals(symbol) for symbol in source.instruments])
             await good.subscribe(book_ticker("ETHUSDT"))
             await good.collect_until(lambda _: any("slow reader" in line for line in lines))
-            async with asyncio.timeout(5):
-                while len(server.hub.connections) > 1:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: len(server.hub.connections) == 1)
             seen = len(good.frames)
             await good.collect_until(lambda c: len(c.frames) > seen + 3)
             writer.close()
@@ -177,15 +187,15 @@ async def _stuck_client(port: int, channels: list[str]) -> tuple[asyncio.StreamR
 
 def test_a_client_that_vanishes_without_a_word_is_forgotten() -> None:
     async def run() -> None:
-        async with exchange(replay_of(ROWS), limits=Limits(start_grace_seconds=0), speed=600) as server:
-            async with connected(server) as client:
-                await client.subscribe(book_ticker("ETHUSDT"))
-                transport = client.socket.get_extra_info("socket")
-                assert transport is not None
-                client.socket._response.connection.transport.abort()  # type: ignore[union-attr]
-                async with asyncio.timeout(5):
-                    while server.hub.connections:
-                        await asyncio.sleep(0.01)
+        limits = Limits(start_grace_seconds=0)
+        async with exchange(replay_of(ROWS), limits=limits, speed=600) as server:
+            reader, writer = await _stuck_client(server.port, [book_ticker("ETHUSDT")])
+            await eventually(lambda: len(server.hub.connections) == 1)
+            # Lingering for zero seconds makes the end a reset.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            await eventually(lambda: not server.hub.connections)
+            del reader
 
     asyncio.run(run())
 

@@ -9,11 +9,23 @@ from google.protobuf.json_format import MessageToDict
 from proto.gen.push_pb2 import PushDataV3ApiWrapper
 from tests.proto.golden import GOLDEN_FRAMES
 
-BODIES = (
-    "publicDeals publicIncreaseDepths publicLimitDepths privateOrders publicBookTicker privateDeals privateAccount "
-    "publicSpotKline publicMiniTicker publicMiniTickers publicBookTickerBatch publicIncreaseDepthsBatch "
-    "publicAggreDepths publicAggreDeals publicAggreBookTicker"
-).split()
+BODIES = [
+    "publicDeals",
+    "publicIncreaseDepths",
+    "publicLimitDepths",
+    "privateOrders",
+    "publicBookTicker",
+    "privateDeals",
+    "privateAccount",
+    "publicSpotKline",
+    "publicMiniTicker",
+    "publicMiniTickers",
+    "publicBookTickerBatch",
+    "publicIncreaseDepthsBatch",
+    "publicAggreDepths",
+    "publicAggreDeals",
+    "publicAggreBookTicker",
+]
 
 EXPECTED_VALUES = {
     "deals without trade id": {
@@ -194,6 +206,7 @@ def test_another_implementation_reads_our_frames_and_we_read_its(name: str) -> N
 def test_every_body_has_the_fields_that_another_implementation_knows(body: str) -> None:
     mine = PushDataV3ApiWrapper.DESCRIPTOR.fields_by_name[body].message_type
     foreign = ForeignWrapper.DESCRIPTOR.fields_by_name[body].message_type
+    assert mine is not None
     numbers = {field.name: (field.number, field.type, field.has_presence) for field in mine.fields}
     compared = {field.name: (field.number, field.type, field.has_presence) for field in foreign.fields}
     assert compared

@@ -18,7 +18,7 @@ from workers.exchange.files import read_recordings
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
 from workers.exchange.replay import ReplaySource
-from workers.exchange.server import ExchangeServer, running
+from workers.exchange.server import CannotListenError, ExchangeServer, running
 from workers.exchange.synthetic import SyntheticSource
 
 EXIT_BAD_INPUT: Final = 2
@@ -33,11 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return 0
         asyncio.run(_serve(source, options, log))
-    except RecordingError as error:
+    except (RecordingError, CannotListenError) as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_BAD_INPUT
-    except OSError as error:
-        sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {error.strerror}\n")
         return EXIT_BAD_INPUT
     return 0
 

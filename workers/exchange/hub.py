@@ -89,7 +89,12 @@ class Hub:
         await asyncio.sleep(0)
         enough = self._limits.send_buffer_bytes_max // 2
         deadline = self._monotonic() + self._limits.drain_seconds
-        while self._monotonic() < deadline and any(c.open and c.unsent_bytes > enough for c in self.connections):
+
+        def behind() -> bool:
+            return any(connection.open and connection.unsent_bytes > enough for connection in self.connections)
+
+        # A transport tells its protocol alone about its buffer, so there is no event to wait for.
+        while self._monotonic() < deadline and behind():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
     def _step(self, step_ms: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,10 @@ from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
 from workers.exchange.rest import Rest, error_middleware
 from workers.exchange.session import GOING_AWAY, Close, Session
+
+
+class CannotListenError(Exception):
+    """The address cannot be used; the text says which and why."""
 
 
 class ExchangeServer:
@@ -41,7 +46,7 @@ class ExchangeServer:
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; raises OSError if the port is taken."""
+        """Listen; raises CannotListenError, for instance if the port is taken."""
         app = web.Application(middlewares=[error_middleware(self.log)])
         app.router.add_get("/ws", self._serve_websocket)
         app.router.add_routes(Rest(self.hub).routes())
@@ -50,9 +55,10 @@ class ExchangeServer:
         site = web.TCPSite(self._runner, host, port)
         try:
             await site.start()
-        except OSError:
+        except OSError as error:
             await self._runner.cleanup()
-            raise
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise CannotListenError(f"cannot listen on {host}:{port}: {reason}") from None
         self.port = self._runner.addresses[0][1]
         self._ticking = asyncio.create_task(self._tick_forever())
 
