@@ -13,15 +13,15 @@ import sys
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
+    if sys.argv[1:2] == ["stack"]:
+        from apps.ops.stack.cli import main as stack
+
+        return stack(sys.argv[2:])
+    from django.core.management import execute_from_command_line
+
     from cdb_project.env import SettingError
 
     try:
-        if sys.argv[1:2] == ["stack"]:
-            from apps.ops.stack.cli import main as stack
-
-            return stack(sys.argv[2:])
-        from django.core.management import execute_from_command_line
-
         execute_from_command_line(sys.argv)
     except SettingError as error:
         print(f"cdb: {error}", file=sys.stderr)

@@ -34,6 +34,7 @@ GIVEN = ("DATABASE_URL", "REDIS_URL")
 def main(arguments: Sequence[str]) -> int:
     """0 if it is as asked, 1 if the stack is not healthy, 2 with one line if something has to be put right first."""
     options = _parser().parse_args(arguments)
+    os.umask(0o077)
     console = Console(highlight=False, soft_wrap=True)
     try:
         code: int = options.run(options, console)

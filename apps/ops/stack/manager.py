@@ -52,12 +52,13 @@ PROGRAM = """
 command={command}
 autostart=false
 autorestart=true
+startretries=1000
 startsecs=2
 stopsignal={signal}
 stopwaitsecs={seconds}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={root}/logs/{name}.log
+stdout_logfile={logs}/{name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
 """
@@ -120,7 +121,7 @@ class Manager:
         deadline = time.monotonic() + START_SECONDS
         while self.pid() is None:
             if answer.returncode != 0 or time.monotonic() > deadline:
-                reason = (answer.stderr.strip() or "it does not answer").splitlines()[-1]
+                reason = (answer.stderr.strip() or "it does not answer").splitlines()[0]
                 raise Refusal(f"the process manager did not start: {reason}")
             time.sleep(0.05)
 
@@ -160,7 +161,7 @@ class Manager:
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
             if process.environ().get("SUPERVISOR_SERVER_URL") == self._address or configuration in process.cmdline():
-                return process.pid != os.getpid()
+                return bool(process.pid != os.getpid())
             # The servers run without our environment (and write their titles over it), but in their own folders.
             return str(process.cwd()) in folders
         except (psutil.Error, OSError):
@@ -177,9 +178,10 @@ class Manager:
         ]
         for one in services(self.runtime):
             command = text(shlex.join([sys.executable, "-m", "apps.ops.stack.launch", one.name]))
-            signal_name = one.stop_signal.name.removeprefix("SIG")
+            name, signal_name = one.name, one.stop_signal.name.removeprefix("SIG")
+            logs = text(f"{root}/logs")  # the manager expands this option twice
             parts.append(
-                PROGRAM.format(name=one.name, command=command, signal=signal_name, seconds=one.stop_seconds, root=root)
+                PROGRAM.format(name=name, command=command, signal=signal_name, seconds=one.stop_seconds, logs=logs)
             )
         return "".join(parts)
 

@@ -40,7 +40,9 @@ class RestartCounter:
         self._failures[name] = self._failures.get(name, 0) + 1
         self._restarts[name] = self._restarts.get(name, 0) + 1
         process.state = ProcessStates.BACKOFF
-        process.backoff = 1  # the manager's own count, kept far from where it would give up
+        # The manager's own count: it gives up when that passes `startretries`, and takes a pause longer than it for a
+        # clock that was set back.
+        process.backoff = max(1, pause)
         process.delay = time.time() + pause
 
 

@@ -40,9 +40,17 @@ def _stop_in_order(manager: Manager) -> None:
 
 def _end(left: list[psutil.Process]) -> None:
     """PostgreSQL may write its last checkpoint; everything else is built to be killed."""
-    servers = [process for process in left if process.name() == "postgres"]
-    kill_all([process for process in left if process not in servers])
+    kill_all([process for process in left if not _is_postgres(process)])
+    servers = [process for process in left if _is_postgres(process)]
     for process in servers:
-        process.send_signal(signal.SIGINT)
-    psutil.wait_procs(servers, timeout=POSTGRES_STOP_SECONDS)
-    kill_all([process for process in servers if process.is_running()])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGINT)
+    _, alive = psutil.wait_procs(servers, timeout=POSTGRES_STOP_SECONDS)
+    kill_all(alive)
+
+
+def _is_postgres(process: psutil.Process) -> bool:
+    try:
+        return bool(process.name() == "postgres")
+    except psutil.NoSuchProcess:
+        return False
