@@ -70,6 +70,13 @@ class Promise:
 
 
 @exact
+def average_price(quantity: Decimal, average: Decimal, more: Decimal, price: Decimal) -> Decimal:
+    """The average of `quantity` at `average` and `more` at `price`, rounded to 12 places."""
+    cost = average * quantity + price * more
+    return (cost / (quantity + more)).quantize(PRICE_STEP, rounding=ROUND_HALF_EVEN)
+
+
+@exact
 def after_fill(holding: Holding, fill: Fill) -> Holding:
     """The holding after a fill: a buy adds at an average price, a sell realizes against it.
 
@@ -80,8 +87,7 @@ def after_fill(holding: Holding, fill: Fill) -> Holding:
     fees = holding.fees + fill.fee
     if fill.side is Side.BUY:
         bought = holding.entry_quantity + fill.quantity
-        cost = holding.entry_price * holding.entry_quantity + fill.price * fill.quantity
-        average = (cost / bought).quantize(PRICE_STEP, rounding=ROUND_HALF_EVEN)
+        average = average_price(holding.entry_quantity, holding.entry_price, fill.quantity, fill.price)
         return replace(
             holding, quantity=holding.quantity + fill.quantity, entry_quantity=bought, entry_price=average, fees=fees
         )

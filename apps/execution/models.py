@@ -121,7 +121,9 @@ class VenueOrder(models.Model):
     received_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        indexes = [models.Index(fields=["epoch_id", "shard"], name="venue_order_open", condition=models.Q(status="open"))]
+        indexes = [
+            models.Index(fields=["epoch_id", "shard"], name="venue_order_open", condition=models.Q(status="open")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity.normalize():f} {self.symbol} {self.status}"

@@ -32,7 +32,8 @@ class MarkSet:
     prices: Mapping[str, Decimal]
 
     def as_json(self) -> dict[str, Any]:
-        return {"minute": self.minute, "prices": {symbol: plain(price) for symbol, price in sorted(self.prices.items())}}
+        prices = {symbol: plain(price) for symbol, price in sorted(self.prices.items())}
+        return {"minute": self.minute, "prices": prices}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> MarkSet:

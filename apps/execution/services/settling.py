@@ -1,0 +1,55 @@
+"""What the steward calls: whatever a lost message or a dead process has left behind is brought up again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from apps.engine.orders import AT_VENUE, UNSETTLED
+from apps.execution.models import Order, OrderStatus, VenueOrder
+from apps.outbox.services import BROKER_ERRORS, Payload, Sender, ring
+from apps.risk.models import OrderIntent
+
+log = logging.getLogger(__name__)
+
+ORDER_OLDER_THAN_MS: Final = 5_000
+INTENT_OLDER_THAN_MS: Final = 1_000
+
+
+def settle_stuck(*, now_ms: int, sender: Sender = ring) -> int:
+    """Ring for every intent, order and paper order that should have moved on by now. Returns how often it rang.
+
+    The steward sends no order and books no fill itself: it wakes the worker that does.
+    """
+    rung = 0
+    for event_type, payload in _stuck(now_ms):
+        try:
+            sender(event_type, payload)
+        except BROKER_ERRORS as error:
+            log.warning("stuck orders wait for the broker: %s", error)
+            return rung
+        rung += 1
+    return rung
+
+
+def _stuck(now_ms: int) -> Iterator[tuple[str, Payload]]:
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    orders = Order.objects.filter(updated_at__lt=now - timedelta(milliseconds=ORDER_OLDER_THAN_MS)).order_by("id")
+    held = orders.filter(status=OrderStatus.INITIALIZED)
+    for intent_id in [*_unsent_intents(now), *held.values_list("intent_id", flat=True)]:
+        yield "IntentApproved", {"intent_id": intent_id}
+    asked = [status.value for status in (*UNSETTLED, *AT_VENUE)]
+    for order_id in orders.filter(status__in=asked).values_list("pk", flat=True):
+        yield "ExecutionReported", {"order_id": order_id}
+    shards = VenueOrder.objects.filter(status=VenueOrder.Status.OPEN).values_list("epoch_id", "shard").distinct()
+    for epoch, shard in shards.order_by("epoch_id", "shard"):
+        yield "WatermarkAdvanced", {"epoch": epoch, "shard": shard}
+
+
+def _unsent_intents(now: datetime) -> list[int]:
+    """Approved intents that no order was made of."""
+    before = now - timedelta(milliseconds=INTENT_OLDER_THAN_MS)
+    waiting = OrderIntent.objects.filter(order__isnull=True, created_at__lt=before)
+    return list(waiting.order_by("id").values_list("pk", flat=True))
