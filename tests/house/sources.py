@@ -17,14 +17,10 @@ GENERATED = ("proto/gen/",)
 class Source:
     """One Python file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.text = path.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.text, str(path))
-
-    @property
-    def name(self) -> str:
-        return relative(self.path)
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.tree = ast.parse(text, name)
 
     @cached_property
     def imported(self) -> set[str]:
@@ -64,8 +60,10 @@ def files(*roots: str) -> Iterator[Path]:
 
 @cache
 def _parsed(root: str) -> tuple[Source, ...]:
-    found = [path for path in files(root) if path.suffix == ".py"]
-    return tuple(Source(path) for path in found if not relative(path).startswith(GENERATED))
+    found = {relative(path): path for path in files(root) if path.suffix == ".py"}
+    return tuple(
+        Source(name, path.read_text(encoding="utf-8")) for name, path in found.items() if not name.startswith(GENERATED)
+    )
 
 
 def python_files(*roots: str) -> list[Source]:

@@ -1,4 +1,4 @@
-"""Every number of apps/engine/timeouts.py stands in a relation, and moving it past its neighbour breaks that relation."""
+"""Every number of apps/engine/timeouts.py stands in a relation, and past its neighbour it breaks that relation."""
 
 from __future__ import annotations
 
