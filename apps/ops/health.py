@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import redis
@@ -18,9 +17,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from apps.bus import streams
-from apps.bus.clients import glance
 from apps.engine import timeouts
 from apps.market.models import ShardCursor
+from apps.ops.selectors.feed import client
 from apps.ops.selectors.state import State, read_state
 from apps.outbox.models import OutboxEvent
 from apps.signals.models import Signal
@@ -102,14 +101,9 @@ def read_health(state: State, now_ms: int) -> Health:
     return Health(parts, None if lag_ms is None else lag_ms / 1000, waiting.undecided, waiting.unpublished)
 
 
-@lru_cache(maxsize=1)
-def _client(url: str) -> redis.Redis:
-    return glance(url)
-
-
 def _redis() -> Part:
     try:
-        _client(settings.REDIS_URL).ping()
+        client(settings.REDIS_URL).ping()
     except redis.RedisError:
         return Part("redis", False, "does not answer")
     return Part("redis", True, "answered")
@@ -139,9 +133,9 @@ def _drain_lag_ms(epoch_id: int, now_ms: int) -> int | None:
     Entry ids begin with the wall time at which they were published.
     """
     seen = dict(ShardCursor.objects.filter(epoch_id=epoch_id).values_list("shard", "seen_through"))
-    client = _client(settings.REDIS_URL)
+    reader = client(settings.REDIS_URL)
     try:
-        unread = [streams.read(client, epoch_id, shard, after=after, count=1) for shard, after in seen.items()]
+        unread = [streams.read(reader, epoch_id, shard, after=after, count=1) for shard, after in seen.items()]
     except redis.RedisError:
         return None
     published_ms = [streams.entry_order(rows[0][0])[0] for rows in unread if rows]
@@ -181,7 +175,7 @@ def _backlog(name: str, what: str, row: dict[str, Any], now_ms: int, limit_ms: i
 def _heartbeats(now_ms: int) -> list[Part]:
     """The last effect of those who keep the others going, as they wrote it themselves."""
     try:
-        values = _client(settings.REDIS_URL).mget([streams.heartbeat_key(name) for name in HEARTBEATS])
+        values = client(settings.REDIS_URL).mget([streams.heartbeat_key(name) for name in HEARTBEATS])
     except redis.RedisError:
         return [Part(name, False, "cannot be told without Redis") for name in HEARTBEATS]
     return [_heartbeat(name, value, now_ms) for name, value in zip(HEARTBEATS, values, strict=True)]  # type: ignore[arg-type]

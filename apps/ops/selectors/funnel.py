@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from django.db.models import Count, Q, Sum
 
+from apps.bus.feed import FeedReport
 from apps.execution.models import Order, Trade
 from apps.market.models import Bar, IngestRun, ShardCursor
-from apps.ops.selectors.feed import FeedReport
 from apps.ops.selectors.state import State
 from apps.portfolio.models import TradingSession
 from apps.risk.models import RiskDecision

@@ -8,10 +8,11 @@ from typing import Any
 
 from django.db.models import F, Min, OuterRef, Subquery, Sum
 
+from apps.bus.feed import FeedReport
 from apps.execution.models import Order, OrderStatus, Trade
 from apps.market.models import Bar, EpochInstrument, IngestRun, ShardCursor
-from apps.ops.selectors.feed import FeedReport, broken_connection, read_report, refused_channels
-from apps.ops.sentence import QUIET_MS, Mover, Sentence, Snapshot, UnknownOrder, sentence
+from apps.ops.selectors.feed import broken_connection, newest_report, refused_channels
+from apps.ops.sentence import QUIET_MS, Mover, Sentence, Snapshot, SymbolFeed, UnknownOrder, sentence
 from apps.portfolio.models import MAIN_BOOK, Account, Position, TradingSession
 from apps.portfolio.selectors import current_session
 from apps.risk.models import RiskLimits
@@ -40,7 +41,7 @@ def read_state(now_ms: int) -> State:
         empty = Snapshot(now_ms)
         return State(empty, sentence(empty), None, None, None)
     account = main_account(session)
-    report, redis_answers = read_report(session.epoch_id)
+    report, redis_answers = newest_report(session.epoch_id)
     snapshot = Snapshot(
         now_ms=now_ms,
         mode=session.mode,
@@ -86,11 +87,10 @@ def _feed(session: TradingSession, report: FeedReport | None, now_ms: int) -> di
         )
         last = seen.first()
         report_ms = None if last is None else times.to_ms(last)
-        empty = FeedReport(token=0, written_ms=0)
-        return {"reported_ms": report_ms, "feeds": tuple(empty.feed(symbol, now_ms) for symbol in ordered)}
+        return {"reported_ms": report_ms, "feeds": tuple(SymbolFeed(symbol, None) for symbol in ordered)}
     return {
         "reported_ms": report.written_ms,
-        "feeds": tuple(report.feed(symbol, now_ms) for symbol in ordered),
+        "feeds": tuple(SymbolFeed(symbol, report.age(symbol, now_ms).age_ms) for symbol in ordered),
         "last_trade_ms": report.last_trade_ms,
         "event_time_ms": report.event_time_ms,
         "refused": refused_channels(report),
