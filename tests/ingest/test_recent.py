@@ -11,7 +11,8 @@ from workers.ingest.recent import IN_ALL_MAX, PER_SYMBOL_MAX, PER_SYMBOL_MIN, Re
 
 @given(ids=st.lists(st.integers(0, 40), max_size=200), size=st.integers(1, 20))
 def test_the_last_ids_are_known_and_memory_is_bounded(ids: list[int], size: int) -> None:
-    recent, new = RecentIds(size), []
+    recent = RecentIds(size)
+    new: list[str] = []
     for number in ids:
         known = str(number) in new[-size:]
         if recent.add(str(number)):

@@ -49,7 +49,8 @@ Item = Opened | Accepted | Frames | Closed
 class Inbox:
     """Many writers, one reader. Writers wait while it is full: TCP slows the sender, nothing is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, frames_max: int = FRAMES_MAX) -> None:
+        self._frames_max = frames_max
         self._items: deque[Item] = deque()
         self._filled = threading.Event()
         self._put_frames = 0
@@ -63,7 +64,7 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        return self.frames >= FRAMES_MAX
+        return self.frames >= self._frames_max
 
     def put(self, item: Item) -> None:
         if isinstance(item, Frames):
