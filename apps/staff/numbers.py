@@ -27,7 +27,7 @@ def exact(value: Decimal | None, *, decimals: int = 0, signed: bool = False) -> 
     """
     if value is None:
         return UNKNOWN
-    whole, _, fraction = plain(abs(value)).partition(".")
+    whole, _, fraction = plain(value.copy_abs()).partition(".")
     fraction = fraction.ljust(decimals, "0")
     text = f"{int(whole):,}".replace(",", NARROW_SPACE) + (f".{fraction}" if fraction else "")
     return _sign(value, signed) + text
@@ -48,7 +48,7 @@ def percent(fraction: Decimal | None, decimals: int = 1, *, signed: bool = False
     """A fraction as percent: 0.0321 is `3.2 %`."""
     if fraction is None:
         return UNKNOWN
-    return f"{rounded(fraction * 100, decimals, signed=signed)}{NARROW_SPACE}%"
+    return f"{rounded(fraction.scaleb(2, _WIDE), decimals, signed=signed)}{NARROW_SPACE}%"
 
 
 def count(number: int | None) -> str:
