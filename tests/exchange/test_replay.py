@@ -128,10 +128,22 @@ def test_a_trade_is_never_sent_before_its_time_nor_after_a_later_send_time() -> 
         reached_ms = 0
         for frame in client.frames_of(deals(symbol)):
             times = [deal.time for deal in frame.publicAggreDeals.deals]
-            assert times
+            assert 0 < len(times) <= 60  # steps of 50, and the rest of a millisecond
             assert reached_ms < times[0]
             assert times[-1] <= frame.sendTime
             reached_ms = frame.sendTime
+
+
+def test_a_quote_that_returns_within_a_millisecond_has_not_changed() -> None:
+    at = START_MS + 5
+    rows = [f"ETHUSDT,{at},1,buy,3400,1", f"ETHUSDT,{at},2,sell,3390,1", f"ETHUSDT,{at + 1},3,buy,3405,1"]
+    rows += [f"ETHUSDT,{at + 1},4,buy,3400,1", f"ETHUSDT,{at + 2},5,sell,3391,1", f"ETHUSDT,{at + 2},6,sell,3392,1"]
+    feed = replay_of(rows).feed()
+    quotes = feed.advance(START_MS + 60_000)["ETHUSDT"].quotes
+    assert [(timed.time_ms, timed.quote.bid_ticks, timed.quote.ask_ticks) for timed in quotes] == [
+        (at, 339_000, 340_000),
+        (at + 2, 339_200, 340_000),
+    ]
 
 
 def test_unchanged_quotes_are_repeated_every_tick_and_go_on_after_the_end() -> None:

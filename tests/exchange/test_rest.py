@@ -29,7 +29,7 @@ from workers.exchange.limits import Limits
 from workers.exchange.market import MarketSource
 from workers.exchange.synthetic import SyntheticSource
 
-ROWS = random_rows(2_500, minutes=90)
+ROWS = random_rows(350, minutes=90)  # sparse: some minutes have no trade
 TRADES = list(recording_of(ROWS).rows())
 END_MS = START_MS + 91 * 60_000
 MINUTE_MS = 60_000

@@ -47,8 +47,14 @@ def test_the_newest_trades_are_the_end_of_the_trades() -> None:
     assert SOURCE.last_trades("ADAUSDT", START_MS, 1_000).prints() == everything[-1_000:]
 
 
-def test_closed_minutes_are_what_the_trades_make() -> None:
-    first_ms, end_ms = START_MS - 90 * MINUTE_MS, START_MS
+EMPTY_FIRST_MINUTE_MS = (START_MS // HOUR_MS - 51) * HOUR_MS  # LINKUSDT has no trade in this minute
+
+
+@pytest.mark.parametrize(
+    ("first_ms", "end_ms"),
+    [(START_MS - 90 * MINUTE_MS, START_MS), (EMPTY_FIRST_MINUTE_MS, EMPTY_FIRST_MINUTE_MS + 5 * MINUTE_MS)],
+)
+def test_closed_minutes_are_what_the_trades_make(first_ms: int, end_ms: int) -> None:
     candles = SOURCE.closed_minutes("LINKUSDT", first_ms, end_ms)
     assert [candle.open_ms for candle in candles] == list(range(first_ms, end_ms, MINUTE_MS))
     carried = SOURCE.last_trades("LINKUSDT", first_ms - 1, 1).prints()[-1].price_ticks
@@ -56,6 +62,10 @@ def test_closed_minutes_are_what_the_trades_make() -> None:
         trades = SOURCE.trades("LINKUSDT", candle.open_ms, candle.open_ms + MINUTE_MS - 1).prints()
         assert candle == _candle(candle.open_ms, trades, carried)
         carried = candle.close
+
+
+def test_the_hour_that_begins_with_an_empty_minute_does() -> None:
+    assert len(SOURCE.trades("LINKUSDT", EMPTY_FIRST_MINUTE_MS, EMPTY_FIRST_MINUTE_MS + MINUTE_MS - 1)) == 0
 
 
 def _candle(open_ms: int, trades: list[Print], carried: int) -> Candle:

@@ -122,7 +122,8 @@ def grouped(minutes: Iterable[Candle], interval: Interval) -> list[Candle]:
 
 
 def combined(open_ms: int, rows: list[Candle]) -> Candle:
-    """One candle of several; `rows` is not empty."""
+    """One candle of several; `rows` is not empty. A minute without trades adds no price of its own."""
+    rows = [row for row in rows if row.trade_count] or rows[:1]
     return Candle(
         open_ms,
         rows[0].open,

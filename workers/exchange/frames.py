@@ -103,6 +103,10 @@ class FrameEncoder:
         size = self._trades_per_frame_max
         return b"".join([self._deals(prints[at : at + size], send_ms) for at in range(0, len(prints), size)])
 
+    def no_deals(self, send_ms: int) -> bytes:
+        """A frame without a trade: it tells a new subscriber from which event time on trades will follow."""
+        return self._deals((), send_ms)
+
     def _deals(self, prints: Sequence[Print], send_ms: int) -> bytes:
         body = b"".join([self._deal(*row) for row in prints]) + self._event_type
         return self._frame(_DEALS_TAG, body, send_ms)

@@ -49,11 +49,13 @@ class Hub:
         connection.open_channel(channel)
         if self._first_subscription_at is None:
             self._first_subscription_at = self._monotonic()
-        if channel.kind == "bookTicker":
+        # What is sent now says where the clock stands: the frames of the next tick continue from there.
+        send_ms = max(self.reached_ms, self.clock.start_ms)
+        if channel.kind == "deals":
+            connection.send_frames(self._encoder(channel).no_deals(send_ms))
+        else:
             quote = self.feed.quote(channel.symbol)
             if quote is not None:
-                # Everything up to reached_ms is in this quote; the frames of the next tick continue from there.
-                send_ms = max(self.reached_ms, self.clock.start_ms)
                 connection.send_frames(self._encoder(channel).quote(quote, send_ms))
         self._start_if_due()
 
