@@ -111,7 +111,9 @@ def test_every_change_of_the_quote_is_sent_at_the_time_of_its_trade(speed: float
     rows = random_rows(3_000, minutes=10)
     client = _collect(replay_of(rows), speed)
     for symbol, expected in _expected_changes(rows).items():
-        frames = client.frames_of(book_ticker(symbol))
+        greeting, *frames = client.frames_of(book_ticker(symbol))
+        assert greeting.sendTime == START_MS
+        assert not greeting.publicAggreBookTicker.bidPrice  # nobody has quoted yet, but the time is told
         times = [frame.sendTime for frame in frames]
         assert times == sorted(times)
         changes = [

@@ -98,14 +98,14 @@ class FrameEncoder:
         )
         return self._frame(_BOOK_TICKER_TAG, body.encode() + b"\x30" + self._time(timed.time_ms), send_ms)
 
+    def no_quote(self, send_ms: int) -> bytes:
+        """A bookTicker frame with empty fields: nobody has quoted yet, and this is the time."""
+        return self._frame(_BOOK_TICKER_TAG, b"", send_ms)
+
     def deals(self, prints: Sequence[Print], send_ms: int) -> bytes:
         """One frame with all trades, or as few as the maximum per frame allows; nothing for no trades."""
         size = self._trades_per_frame_max
         return b"".join([self._deals(prints[at : at + size], send_ms) for at in range(0, len(prints), size)])
-
-    def no_deals(self, send_ms: int) -> bytes:
-        """A frame without a trade: it tells a new subscriber from which event time on trades will follow."""
-        return self._deals((), send_ms)
 
     def _deals(self, prints: Sequence[Print], send_ms: int) -> bytes:
         body = b"".join([self._deal(*row) for row in prints]) + self._event_type

@@ -49,14 +49,11 @@ class Hub:
         connection.open_channel(channel)
         if self._first_subscription_at is None:
             self._first_subscription_at = self._monotonic()
-        # What is sent now says where the clock stands: the frames of the next tick continue from there.
-        send_ms = max(self.reached_ms, self.clock.start_ms)
-        if channel.kind == "deals":
-            connection.send_frames(self._encoder(channel).no_deals(send_ms))
-        else:
-            quote = self.feed.quote(channel.symbol)
-            if quote is not None:
-                connection.send_frames(self._encoder(channel).quote(quote, send_ms))
+        if channel.kind == "bookTicker":
+            # It says where the clock stands: the frames of the next tick continue from there.
+            send_ms = max(self.reached_ms, self.clock.start_ms)
+            quote, encoder = self.feed.quote(channel.symbol), self._encoder(channel)
+            connection.send_frames(encoder.no_quote(send_ms) if quote is None else encoder.quote(quote, send_ms))
         self._start_if_due()
 
     def _start_if_due(self) -> None:

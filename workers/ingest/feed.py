@@ -20,6 +20,7 @@ from workers.ingest.warmup import Warmup, WarmupJob
 
 DEALS: Final = "publicAggreDeals"
 QUOTES: Final = "publicAggreBookTicker"
+_KINDS: Final = {DEALS: "deals", QUOTES: "quotes"}
 SEND_JUMP_MAX_MS: Final = 24 * 3600 * 1000
 HELD_FRAMES_MAX: Final = 6_000
 WATERMARKS_PER_SECOND_MAX: Final = 20
@@ -143,9 +144,11 @@ class Feed:
             repeated = quote == state.frame_quote
             state.frame_quote = quote
         else:
-            self._tally.trades_received += len(wrapper.publicAggreDeals.deals)
-            self._tally.last_trade_ms = ts_init
-        self._tally.frames[kind] += 1
+            deals = len(wrapper.publicAggreDeals.deals)
+            self._tally.trades_received += deals
+            if deals:
+                self._tally.last_trade_ms = ts_init
+        self._tally.frames[_KINDS[kind]] += 1
         if state.holding:
             self._held.append((state, ts_init, wrapper))
         elif kind == DEALS:
@@ -168,8 +171,8 @@ class Feed:
 
     def _take_quote(self, state: SymbolState, wrapper: Any, ts_init: int) -> None:
         texts = _texts(wrapper.publicAggreBookTicker)
-        if texts == state.published_quote:
-            return
+        if texts == state.published_quote or not any(texts):
+            return  # unchanged, or nobody has quoted yet
         quote = check_quote(texts, state)
         if isinstance(quote, str):
             self._tally.drop(quote, symbol=state.symbol, connection=self.name)
