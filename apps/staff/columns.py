@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 from django.db import models
@@ -50,8 +51,12 @@ def named(column: Column, name: str, label: str, order: str | None = None) -> Co
     return column
 
 
+@cache
 def of_field(field: models.Field[Any, Any], *, signed: bool = False) -> Column | None:
-    """The column of a model field; None where the admin's own rendering is right (text, whole numbers, booleans)."""
+    """The column of a model field; None where the admin's own rendering is right (text, whole numbers, booleans).
+
+    The same field has the same column every time: Django compares the columns of a form by identity.
+    """
     show = _renderer(field, signed=signed)
     if show is None:
         return None

@@ -1,0 +1,106 @@
+"""At least one row behind every table of the admin, joined along the road as a real session joins them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from apps.execution.models import Order, OrderStatus, Trade
+from apps.market.models import Instrument
+from apps.portfolio.models import Account, LedgerEntry, Position, TradingSession
+from apps.risk.models import OrderIntent, RiskDecision
+from apps.signals.models import Signal
+from tests import factories
+
+CHECKS = [
+    {"code": "CASH", "value": "425.10", "limit": "60000", "passed": True, "note": ""},
+    {"code": "EXPOSURE", "value": "30365.1", "limit": "30000", "passed": False, "note": "365.1 USDT less would pass"},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """One entry from its signal to its ledger legs, and one denied signal."""
+
+    session: TradingSession
+    account: Account
+    instrument: Instrument
+    signal: Signal
+    decision: RiskDecision
+    denied: RiskDecision
+    intent: OrderIntent
+    order: Order
+    trade: Trade
+    position: Position
+    leg: LedgerEntry
+
+
+def make_road(symbol: str = "XRPUSDT", session: TradingSession | None = None) -> Road:
+    """A filled entry and a denied one in `session`, or in a new session of its own with the rest of its tables."""
+    session = session or make_session()
+    account = session.accounts.get()
+    limits = account.limits.get()
+    instrument = factories.InstrumentFactory(source=session.epoch.source, symbol=symbol)
+    version = session.strategies.get().version
+    signal = factories.SignalFactory(session=session, instrument=instrument, strategy_version=version)
+    decision = factories.RiskDecisionFactory(signal=signal, account=account, limits=limits, checks=CHECKS[:1])
+    intent = factories.OrderIntentFactory(decision=decision)
+    order = factories.OrderFactory(
+        intent=intent, status=OrderStatus.FILLED, filled_qty=Decimal(100), leaves_qty=Decimal(0), avg_px=Decimal("0.5")
+    )
+    factories.OrderEventFactory(order=order, number=1)
+    position = factories.PositionFactory(account=account, instrument=instrument, opened_by=order.client_order_id)
+    trade = factories.TradeFactory(order=order, position=position)
+    leg = factories.LedgerEntryFactory(
+        account=account, reference=f"trade:{trade.venue}:{trade.trade_id}", amount=Decimal("-50.025000000000000001")
+    )
+    factories.ReservationFactory(
+        account=account, instrument=instrument, client_order_id=order.client_order_id, active=False, position=position
+    )
+    denied = make_denied(session, instrument)
+    return Road(session, account, instrument, signal, decision, denied, intent, order, trade, position, leg)
+
+
+def make_denied(session: TradingSession, instrument: Instrument) -> RiskDecision:
+    account = session.accounts.get()
+    return factories.RiskDecisionFactory(
+        signal=factories.SignalFactory(
+            session=session, instrument=instrument, strategy_version=session.strategies.get().version
+        ),
+        account=account,
+        limits=account.limits.get(),
+        verdict=RiskDecision.Verdict.DENIED,
+        reasons=["EXPOSURE"],
+        checks=CHECKS,
+        sentence="Denied: gross exposure would be 30 365.1 of 30 000 USDT. 365.1 USDT less would have passed.",
+    )
+
+
+def make_session() -> TradingSession:
+    """A session with account, limits, risk state, strategy, cursor and an ingest run."""
+    epoch = factories.FeedEpochFactory()
+    session = factories.TradingSessionFactory(epoch=epoch)
+    account = factories.AccountFactory(session=session)
+    factories.RiskStateFactory(account=account)
+    factories.RiskLimitsFactory(account=account, version=1)
+    factories.SessionStrategyFactory(session=session)
+    factories.ShardCursorFactory(epoch=epoch, processed=48_211, evaluated=40_000)
+    factories.IngestRunFactory(epoch=epoch, received=48_220, decoded=48_219, published=48_215)
+    return session
+
+
+def make_everything() -> Road:
+    """Rows in every table that the admin shows."""
+    road = make_road()
+    epoch = road.session.epoch
+    factories.EpochInstrumentFactory(epoch=epoch, instrument=road.instrument)
+    factories.BarFactory(epoch=epoch, instrument=road.instrument)
+    factories.CoverageFactory(epoch=epoch, instrument=road.instrument)
+    factories.DeadEntryFactory(epoch=epoch)
+    factories.FeedConnectionFactory(epoch=epoch)
+    factories.EquityPointFactory(account=road.account)
+    factories.RiskStateChangeFactory(account=road.account)
+    factories.OutboxEventFactory()
+    factories.ExitSignalFactory(position=road.position, strategy_version=road.signal.strategy_version)
+    factories.VenueTradeFactory(order=factories.VenueOrderFactory(client_order_id=road.order.client_order_id))
+    return road
