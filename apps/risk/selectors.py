@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -15,10 +14,8 @@ from apps.engine.model import MINUTE_MS
 from apps.engine.risk.values import Limits
 from apps.engine.risk.words import plain
 from apps.market.models import EpochInstrument, ShardCursor
-from apps.portfolio.models import TradingSession
 from apps.portfolio.selectors import closes_at
-from apps.risk.models import OrderIntent, RiskDecision, RiskLimits
-from apps.signals.models import Signal
+from apps.risk.models import OrderIntent, RiskLimits
 
 DAY_MS: Final = 86_400_000
 SECOND_MS: Final = 1_000
@@ -111,16 +108,3 @@ def earlier_orders(
 def _within(ts_event: int, span_ms: int) -> Q:
     """Less than `span_ms` away."""
     return Q(ts_event__gt=ts_event - span_ms, ts_event__lt=ts_event + span_ms)
-
-
-def undecided_signals(*, session: TradingSession, now_ms: int, older_than_ms: int, limit: int = 500) -> list[int]:
-    """Signals of a session that have waited for a decision longer than `older_than_ms`, oldest first."""
-    before = datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(milliseconds=older_than_ms)
-    waiting = Signal.objects.filter(session=session, decisions__isnull=True, created_at__lt=before)
-    return list(waiting.order_by("id").values_list("pk", flat=True)[:limit])
-
-
-def decision_counts(session: TradingSession) -> dict[str, int]:
-    """How many decisions of each verdict a session has."""
-    rows = RiskDecision.objects.filter(signal__session=session).values_list("verdict").annotate(count=Count("pk"))
-    return dict(rows)

@@ -4,7 +4,7 @@ from apps.risk.services.decisions import FeedReader, assess
 from apps.risk.services.exposure import store_exposure
 from apps.risk.services.limits import LimitError, change_limits, install_risk, parse_limits
 from apps.risk.services.states import Changed, change_state, set_trading_state
-from apps.risk.services.sweeps import ring_undecided
+from apps.risk.services.sweeps import undecided_signals
 
 __all__ = [
     "Changed",
@@ -15,7 +15,7 @@ __all__ = [
     "change_state",
     "install_risk",
     "parse_limits",
-    "ring_undecided",
     "set_trading_state",
     "store_exposure",
+    "undecided_signals",
 ]

@@ -1,29 +1,24 @@
-"""What the steward calls: signals that still have no decision are brought up again."""
+"""What the steward asks: which signals were missed, or are held, and must be brought up again."""
 
 from __future__ import annotations
 
-import logging
+from datetime import timedelta
 from typing import Final
 
-from apps.outbox.services import BROKER_ERRORS, Sender, ring
+from django.db.models.functions import Now
+
 from apps.portfolio.selectors import current_session
-from apps.risk.selectors import undecided_signals
+from apps.signals.models import Signal
 
-log = logging.getLogger(__name__)
-
-OLDER_THAN_MS: Final = 1_000
+AT_MOST: Final = 500
 
 
-def ring_undecided(*, now_ms: int, older_than_ms: int = OLDER_THAN_MS, sender: Sender = ring) -> int:
-    """Ring for signals that were missed or held. Returns for how many; the rest waits for the next sweep."""
+def undecided_signals(*, older_than_ms: int, at_most: int = AT_MOST) -> list[int]:
+    """Signals of the running session without a decision after `older_than_ms` (wall time), oldest first."""
     session = current_session()
     if session is None:
-        return 0
-    waiting = undecided_signals(session=session, now_ms=now_ms, older_than_ms=older_than_ms)
-    for number, signal_id in enumerate(waiting):
-        try:
-            sender("SignalRaised", {"signal_id": signal_id})
-        except BROKER_ERRORS as error:
-            log.warning("%d signals wait for the broker: %s", len(waiting) - number, error)
-            return number
-    return len(waiting)
+        return []
+    waiting = Signal.objects.filter(
+        session=session, decisions__isnull=True, created_at__lt=Now() - timedelta(milliseconds=older_than_ms)
+    )
+    return list(waiting.order_by("id").values_list("pk", flat=True)[:at_most])

@@ -1,0 +1,53 @@
+"""What `manage.py risk show` says: state, limits and how much of each is used. Plain values, also for --json."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from apps.engine.money import total
+from apps.engine.risk.values import fraction_of
+from apps.engine.risk.words import plain
+from apps.portfolio.models import Account
+from apps.portfolio.selectors import read_book
+from apps.portfolio.services import free_cash
+from apps.risk.models import RiskState
+from apps.risk.selectors import MarkSet, current_limits, limits_of
+from apps.risk.services.limits import RANGES
+
+
+def risk_report(account: Account) -> dict[str, Any]:
+    """Everything as of one moment; money as exact strings in the account's currency."""
+    state, version, book = RiskState.objects.get(account=account), current_limits(account.pk), read_book(account.pk)
+    limits, marks = limits_of(version), MarkSet.from_json(state.marks)
+    value, unvalued = book.worth(marks.prices)
+    equity = total([account.cash, value])
+    return {
+        "session": account.session.name,
+        "account": account.pk,
+        "currency": account.currency,
+        "trading_state": state.trading_state,
+        "state_since": state.state_since.isoformat(),
+        "state_set_by": state.state_set_by,
+        "state_reason": state.state_reason,
+        "equity": plain(equity),
+        "cash": plain(account.cash),
+        "free_cash": plain(free_cash(account, book.reserved(account.currency))),
+        "exposure": plain(state.exposure),
+        "exposure_limit": plain(fraction_of(limits.exposure_max, equity)),
+        "day": None if state.day is None else state.day.isoformat(),
+        "day_start_equity": _text(state.day_start_equity),
+        "peak_equity": _text(state.peak_equity),
+        "open_positions": len(book.positions),
+        "open_orders": len(book.reservations),
+        "unvalued_symbols": list(unvalued),
+        "marks_minute": marks.minute,
+        "limits_version": version.version,
+        "limits_set_by": version.set_by,
+        "limits_reason": version.reason,
+        "limits": {name: str(plain(Decimal(getattr(limits, name)))) for name in RANGES},
+    }
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else plain(amount)
