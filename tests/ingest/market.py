@@ -13,7 +13,7 @@ from workers.ingest.clock import Clock
 from workers.ingest.config import Instrument
 from workers.ingest.feed import Feed
 from workers.ingest.log import BoundedLog
-from workers.ingest.ring import Ring
+from workers.ingest.ring import TRADES_MAX, Ring
 from workers.ingest.symbols import make_states
 from workers.ingest.tally import Tally
 from workers.ingest.warmup import Warmup
@@ -47,11 +47,18 @@ def quote_frame(symbol: str, bid: str, ask: str, send_ms: int = 0, sizes: tuple[
 class Bench:
     """One feed over a ring that nobody empties but the test. One shard unless told otherwise."""
 
-    def __init__(self, *, shard_count: int = 1, warmup_bars: int = 0, rest_url: str = "http://127.0.0.1:9") -> None:
+    def __init__(
+        self,
+        *,
+        shard_count: int = 1,
+        warmup_bars: int = 0,
+        rest_url: str = "http://127.0.0.1:9",
+        trades_max: int = TRADES_MAX,
+    ) -> None:
         self.clock = Clock()
         self.tally = Tally(BoundedLog(self.clock.monotonic))
         self.states = make_states(INSTRUMENTS, shard_count)
-        self.ring = Ring(TOKEN, self.clock.monotonic)
+        self.ring = Ring(TOKEN, self.clock.monotonic, trades_max=trades_max)
         self.builder = Builder(TOKEN, self.states, self.ring, self.tally, self.clock)
         warmup = Warmup(rest_url, warmup_bars, self.tally, self.clock)
         pauses = dict.fromkeys(range(shard_count), 0.0)

@@ -134,12 +134,24 @@ def test_only_changed_quotes_are_published_with_the_time_they_were_sent() -> Non
     assert [size for block in blocks for size in block.ask_quantity] == [1_000_000, 2_000_000]
 
 
-def test_a_quote_lost_to_a_full_ring_is_published_again() -> None:
-    bench = Bench()
+def test_what_a_full_ring_let_go_is_a_declared_loss_and_its_quote_is_published_again() -> None:
+    bench = Bench(trades_max=1_000)
     bench.cover()
-    bench.states["BTCUSDT"].published_quote = None  # what the builder does when the ring let the quote go
-    bench.send(quote_frame("BTCUSDT", "1.00", "2.00", AT))
-    assert len(bench.events(QuoteBlock)) == 1
+    same = quote_frame("BTCUSDT", "5.00", "6.00", AT)
+    bench.send(same)
+    for number in range(6):
+        deals = [deal(id=f"{number}-{row}", time=START_MS + number) for row in range(400)]
+        bench.send(deals_frame("BTCUSDT", deals, AT + number))
+        bench.builder.flush(everything=True)
+    bench.send(same)
+    events = bench.events()
+    loss = events[0]
+    assert isinstance(loss, Loss)
+    assert (loss.symbols, loss.from_ms, loss.to_ms) == (["BTCUSDT"], START_MS, AT)
+    blocks = [event for event in events if isinstance(event, TradeBlock)]
+    assert [block.ordinal for block in blocks] == [1601, 2001]
+    assert (bench.tally.trades_decoded, bench.tally.trades_overflowed) == (2_400, 1_600)
+    assert isinstance(events[-1], QuoteBlock)
 
 
 def test_coverage_begins_at_the_first_frame_after_the_answer_and_stands_before_its_trades() -> None:

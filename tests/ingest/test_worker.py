@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from apps.bus import streams
-from apps.engine.events import BUY, SELL, CoverageStart, Loss, TradeBlock, Watermark
+from apps.engine.events import BUY, SELL, CoverageStart, Loss, TradeBlock, WarmupBar, Watermark
 from tests.ingest.market import deals_frame, quote_frame
 from tests.ingest.processes import (
     EPOCH,
@@ -28,6 +29,11 @@ from tests.ingest.processes import (
     wait_until,
 )
 from tests.ingest.scripted import Visit, scripted
+from workers.ingest.__main__ import ends
+from workers.ingest.clock import Clock
+from workers.ingest.config import parse
+from workers.ingest.web import StatusServer
+from workers.ingest.worker import Worker
 
 START_MS: Final = 1_700_000_040_000
 DECIMALS: Final = {"BTCUSDT": (2, 6), "XRPUSDT": (4, 2)}
@@ -175,7 +181,7 @@ def check_metrics(ingest: Ingest) -> None:
     assert ingest.metric('cdb_ingest_connection_state{connection="feed-0",state="STREAMING"}') == 1
     assert ingest.metric("cdb_ingest_publish_latency_seconds_count") == ingest.metric("cdb_ingest_entries_total") > 0
     assert ingest.metric('cdb_ingest_doorbell_total{outcome="rung"}') >= 1
-    assert ingest.metric('cdb_ingest_frames_total{kind="publicAggreDeals"}') > 0
+    assert ingest.metric('cdb_ingest_frames_total{kind="deals"}') > 0
     assert ingest.metric("cdb_ingest_healthy") == 1
 
 
@@ -266,6 +272,38 @@ def test_a_second_token_fences_the_first(road: Road) -> None:
     tokens = [event.token for event in road.events()[0] if isinstance(event, TradeBlock)]
     assert tokens == sorted(tokens)
     assert second.end() == 0
+
+
+def test_warm_up_bars_come_first_and_end_before_the_minute_of_the_coverage(tmp_path: Path, valkey: Valkey) -> None:
+    exchange = Exchange([], 1.0, tmp_path)
+    symbols = [{"symbol": symbol, "price_decimals": 2, "quantity_decimals": 6} for symbol in ("BTCUSDT", "ETHUSDT")]
+    config = configuration(exchange.ws_url, exchange.rest_url, valkey.url, symbols=symbols, shard_count=1)
+    ingest = Ingest(config, tmp_path)
+    try:
+        wait_until(ingest.healthy, "healthy")
+        with valkey.client() as client:
+            wait_until(lambda: published_trades(client, 1), "trades")
+            events: list[Any] = list(stream_events(client, 1)[0])
+    finally:
+        ingest.end()
+        exchange.end()
+    kinds = [type(event) for event in events]
+    assert kinds[:121] == [WarmupBar] * 120 + [CoverageStart]
+    first_minute = events[120].since_ms // 60_000
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        minutes = [event.minute for event in events[:120] if event.symbol == symbol]
+        assert minutes == list(range(first_minute - 60, first_minute))
+
+
+def test_an_error_of_our_own_in_any_thread_ends_the_process_with_code_1(tmp_path: Path) -> None:
+    config = parse(json.dumps(configuration("ws://x/ws", "http://x", "redis://127.0.0.1:9/0")).encode(), "file")
+    server = StatusServer("127.0.0.1", 0)
+    worker = Worker(config, server, Clock(), random.Random(1))
+    try:
+        ends(worker)(threading.ExceptHookArgs((ValueError, ValueError("planted"), None, threading.current_thread())))
+        assert worker.run() == 1
+    finally:
+        server.server_close()
 
 
 def test_it_waits_for_redis_at_the_start_and_ends_cleanly_while_waiting(road: Road) -> None:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     sys.setswitchinterval(_SWITCH_SECONDS)
     worker = Worker(config, server, Clock(), random.Random())
-    threading.excepthook = _ends(worker)
+    threading.excepthook = ends(worker)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signal_number, _: worker.stop(signal.Signals(signal_number).name))
     return worker.run()
@@ -56,7 +56,7 @@ def _listen(config: Config) -> StatusServer:
         raise ConfigError(f"cannot listen on {config.http_host}:{config.http_port}: {reason}") from error
 
 
-def _ends(worker: Worker) -> Callable[[threading.ExceptHookArgs], object]:
+def ends(worker: Worker) -> Callable[[threading.ExceptHookArgs], object]:
     """No thread may die in silence while the others look alive."""
 
     def hook(arguments: threading.ExceptHookArgs) -> None:

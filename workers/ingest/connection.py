@@ -84,7 +84,7 @@ class Connection(threading.Thread):
             self._enter(State.SUBSCRIBING, "")
             ended = self._stream(link)
         except (OSError, websocket.WebSocketException) as error:
-            ended = Ended(_words("connection lost", error))
+            ended = Ended("stopping" if self._stopping.is_set() else _words("connection lost", error))
         finally:
             self._link = None
             link.hand_over()

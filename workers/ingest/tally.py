@@ -16,7 +16,7 @@ class Tally:
 
     def __init__(self, bounded_log: BoundedLog) -> None:
         self.log = bounded_log
-        self.frames: Counter[str] = Counter()  # deals, quotes, held or refused ones included; consumer
+        self.frames: Counter[str] = Counter()  # deals and quotes of our channels; consumer
         self.trades_received = 0  # in decoded frames; consumer
         self.trades_decoded = 0  # valid, known for the first time, numbered; consumer
         self.trades_published = 0  # on the stream; publisher

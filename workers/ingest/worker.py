@@ -72,14 +72,14 @@ class Worker:
         tally = Tally(log.BoundedLog(clock.monotonic))
         states = make_states(config.symbols, config.shard_count)
         ids = self._read_stored(states, tally)
-        if ids is None:
-            return STOPPED
-        threads = _Threads(config, self._server, clock, self._dice, tally, states, ids, self._on_fenced)
-        threads.start()
+        threads = None
+        if ids is not None:
+            threads = _Threads(config, self._server, clock, self._dice, tally, states, ids, self._on_fenced)
+            threads.start()
         self._ended.wait()
         outcome = self._outcome or _Outcome(FAILED, "ended without an outcome")
         log.event("ending", code=outcome.code, words=outcome.words)
-        if outcome.code == STOPPED:
+        if threads is not None and outcome.code == STOPPED:
             threads.flush()
         return outcome.code
 
