@@ -233,10 +233,10 @@ def test_the_event_clock_scales_wall_time_and_stops_at_its_end() -> None:
     clock = EventClock(1_000, 61_000, 600.0, lambda: now[0])
     assert clock.now_ms() == 1_000
     now[0] = 200.0
-    assert (clock.now_ms(), clock.started, clock.finished) == (1_000, False, False)
+    assert (clock.now_ms(), clock.started) == (1_000, False)
     clock.start()
     now[0] = 200.05
     assert clock.now_ms() == 31_000
     clock.start()
     now[0] = 999.0
-    assert (clock.now_ms(), clock.finished) == (61_000, True)
+    assert clock.now_ms() == 61_000

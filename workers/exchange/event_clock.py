@@ -19,10 +19,6 @@ class EventClock:
     def started(self) -> bool:
         return self._started_at is not None
 
-    @property
-    def finished(self) -> bool:
-        return self.end_ms is not None and self.now_ms() >= self.end_ms
-
     def start(self) -> None:
         """Start the map; a second call changes nothing."""
         if self._started_at is None:

@@ -32,6 +32,12 @@ class Hub:
         self._encoders: dict[str, FrameEncoder] = {}
         self._first_subscription_at: float | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether everything the source holds has been sent."""
+        end_ms = self.source.end_ms
+        return end_ms is not None and self.reached_ms >= end_ms
+
     def perform(self, connection: Connection, actions: list[Action]) -> None:
         """Carry out what a connection's session asked for, in order."""
         for action in actions:

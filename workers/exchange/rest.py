@@ -127,7 +127,7 @@ class Rest:
             "event_time_ms": clock.now_ms(),
             "end_ms": clock.end_ms,
             "started": clock.started,
-            "finished": clock.finished,
+            "finished": hub.finished,
             "trades_sent": hub.feed.sent_count,
             "connections": len(hub.connections),
             "resumed_from_ms": self._source.resumed_from_ms,
