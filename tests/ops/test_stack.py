@@ -1,4 +1,4 @@
-"""The process manager with the real servers under it: restarts, kills, stops. The whole road: test_stack_road.py."""
+"""The process manager with the real servers under it: restarts, kills, stops. Whole stacks: test_stack_road.py."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from apps.ops.stack.stop import stop_stack
 
 EXCHANGE_SECONDS = 90
 HEALTHY_SECONDS = 90
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 LAST_LINES = 8
 
 
