@@ -34,8 +34,15 @@ RUNTIME_FILE = DATA_DIR / "runtime.json"
 RUNTIME = env.read_runtime(RUNTIME_FILE)
 
 PORT = env.read_int("PORT", int(RUNTIME.get("port", 8000)), minimum=1, maximum=65535)
-DATABASE_URL = env.read_text("DATABASE_URL", str(RUNTIME.get("database_url", "postgresql://cdb@127.0.0.1:1/cdb")))
-REDIS_URL = env.read_text("REDIS_URL", str(RUNTIME.get("redis_url", "redis://127.0.0.1:1/0")))
+# Without a stack nothing answers at these addresses; commands that need no server run all the same.
+DATABASE_URL = env.read_url(
+    "DATABASE_URL",
+    str(RUNTIME.get("database_url", "postgresql://cdb@127.0.0.1:1/cdb")),
+    schemes=("postgresql", "postgres"),
+)
+REDIS_URL = env.read_url(
+    "REDIS_URL", str(RUNTIME.get("redis_url", "redis://127.0.0.1:1/0")), schemes=("redis", "rediss", "unix")
+)
 
 # --- trading defaults of a new session --------------------------------------------------------------------------------
 SHARD_COUNT = env.read_int("CDB_SHARD_COUNT", 4, minimum=1, maximum=64)
@@ -199,6 +206,8 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_RETRY_ON_WORKER_LOST = True
+# Celery would wait three minutes, longer than a message may stay invisible.
+CELERY_TASK_ANNOTATIONS = {"*": {"default_retry_delay": timeouts.CELERY_RETRY_DELAY_SECONDS}}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_SOFT_TIME_LIMIT = timeouts.CELERY_SOFT_LIMIT_SECONDS

@@ -58,6 +58,7 @@ CELERY_SOFT_SHUTDOWN_SECONDS: Final = 25
 SUPERVISOR_KILL_SECONDS: Final = 40
 CELERY_VISIBILITY_SECONDS: Final = 120
 CELERY_RESTORE_INTERVAL_SECONDS: Final = 5
+CELERY_RETRY_DELAY_SECONDS: Final = 1
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 POSTGRES_CONNECT_SECONDS: Final = 3
@@ -166,6 +167,10 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     (
         "lost tasks are sought more often than a task may last",
         lambda: CELERY_RESTORE_INTERVAL_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
+    ),
+    (
+        "a task whose process died is tried again at once",
+        lambda: CELERY_RETRY_DELAY_SECONDS < CELERY_RESTORE_INTERVAL_SECONDS,
     ),
     ("a task is asked to stop before it is killed", lambda: CELERY_SOFT_LIMIT_SECONDS < CELERY_HARD_LIMIT_SECONDS),
     ("a killed task ends before the shutdown does", lambda: CELERY_HARD_LIMIT_SECONDS < CELERY_SOFT_SHUTDOWN_SECONDS),

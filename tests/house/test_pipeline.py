@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery import Task
 
+from apps.engine import timeouts
 from cdb_project.celery import app
 from cdb_project.pipeline import ROUTES, TASK_QUEUES, drain_queues, shard_queue
 
@@ -47,6 +48,11 @@ def test_every_task_is_named_after_its_app_and_its_verb() -> None:
 def test_a_task_whose_worker_dies_is_tried_a_bounded_number_of_times() -> None:
     """Without a bound a task that kills its process would do so for ever (finding 7 of `make test-stack`)."""
     assert {name: task.max_retries for name, task in our_tasks().items() if task.max_retries not in (0, 1, 2)} == {}
+
+
+def test_a_task_whose_worker_dies_is_tried_again_at_once() -> None:
+    delays = {name: task.default_retry_delay for name, task in our_tasks().items()}
+    assert set(delays.values()) == {timeouts.CELERY_RETRY_DELAY_SECONDS}, delays
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
