@@ -11,11 +11,11 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 
-from celery import Celery  # noqa: E402  (settings must be named first)
-from celery.signals import setup_logging, worker_process_init  # noqa: E402
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init
 
-from cdb_project.env import exit_on_wrong_setting  # noqa: E402
-from cdb_project.pipeline import TASK_QUEUES  # noqa: E402
+from cdb_project.env import exit_on_wrong_setting
+from cdb_project.pipeline import TASK_QUEUES
 
 PR_SET_PDEATHSIG = 1
 BEAT_SECONDS = 5

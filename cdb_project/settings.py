@@ -232,7 +232,7 @@ CHANNEL_LAYERS = {
     },
 }
 
-# --- logging: one line per event, to stderr, where the process manager keeps it ----------------------------------------
+# --- logging: one line per event, to stderr, where the process manager keeps it ---------------------------------------
 LOG_LEVEL = env.read_choice("CDB_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING: dict[str, Any] = {
     "version": 1,
