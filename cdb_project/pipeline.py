@@ -23,7 +23,7 @@ MISC_QUEUE: Final = "misc"
 TASK_QUEUES: Final[dict[str, str]] = {
     "risk.assess_signal": TRADE_QUEUE,
     "execution.submit_order": TRADE_QUEUE,
-    "execution.match_orders": TRADE_QUEUE,
+    "execution.match_orders": MISC_QUEUE,  # any process may match paper orders; the one that decides must not wait
     "execution.apply_reports": TRADE_QUEUE,
 }
 

@@ -17,10 +17,12 @@ SYMBOL = st.text("ABCDEFUSDT0123456789", min_size=4, max_size=20)
 
 
 @st.composite
-def blocks(draw: st.DrawFn, kind: type[Event], columns: int, text_last: bool) -> Event:
+def blocks(draw: st.DrawFn, kind: type[TradeBlock | QuoteBlock], columns: int, text_last: bool) -> Event:
     length = draw(st.integers(1, 5))
     column = st.lists(NUMBER, min_size=length, max_size=length)
-    head = [draw(SYMBOL), draw(NUMBER), draw(NUMBER), draw(NUMBER)] if text_last else [draw(SYMBOL), draw(NUMBER)]
+    head: list[Any] = (
+        [draw(SYMBOL), draw(NUMBER), draw(NUMBER), draw(NUMBER)] if text_last else [draw(SYMBOL), draw(NUMBER)]
+    )
     body: list[Any] = [draw(column) for _ in range(columns)]
     if text_last:
         body.append(draw(st.lists(st.text(max_size=41), min_size=length, max_size=length)))

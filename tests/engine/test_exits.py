@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.engine.events import Event
+from apps.engine.events import BUY, Event
 from apps.engine.exits import MAX_HOLDING, STOP_LOSS, TAKE_PROFIT, ExitRule, ExitSearch
 from apps.engine.model import RaisedExit
 from tests.engine.market_stream import START_MS, Entry, Print, block_of, make_prints, quote_block, to_entries
-from tests.engine.test_shard import BUY, watermark
+from tests.engine.test_shard import watermark
 
 RULE = ExitRule(1, "AAAUSDT", opened_ts=START_MS + 1_000, stop=9_800, target=10_600, due_ts=START_MS + 3_600_000)
 

@@ -7,6 +7,7 @@ import stat
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_the_demo_trades_and_what_it_knew_is_there_after_a_restart(stack: Stack)
     assert all(row["ok"] for row in stack.json("verify"))
 
 
-def _memory(stack: Stack) -> dict[str, object]:
+def _memory(stack: Stack) -> dict[str, Any]:
     """What a restart must not change; positions only by trades that came after."""
     positions = stack.sql("SELECT opened_by, entry_quantity, entry_price, opened_ts FROM portfolio_position")
     return {

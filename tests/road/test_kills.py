@@ -31,14 +31,7 @@ def test_the_road_heals_from_kills_and_processes_nothing_twice(stack: Stack, tmp
     recording = make_recording(tmp_path, minutes=MINUTES)
     stack.up("--replay", str(recording), "--speed", str(SPEED), "--tier", "NORMAL")
     for victim, share in VICTIMS:
-        wait_until(f"{share:.0%} of the recording", lambda at=share: progress(stack) >= at, seconds=200, every=0.5)
-        before = processed(stack)
-        stack.kill(victim)
-        wait_until(
-            f"counts move again after {victim} was killed",
-            lambda known=before: processed(stack) > known and stack.status()["healthy"],
-            seconds=60,
-        )
+        _kill_at(stack, victim, share)
     stack.wait_replayed(seconds=200)
 
     rows = stack.json("verify", "--replay", str(recording))
@@ -46,6 +39,18 @@ def test_the_road_heals_from_kills_and_processes_nothing_twice(stack: Stack, tmp
     doubled = "SELECT 1 FROM execution_trade GROUP BY venue, trade_id HAVING count(*) > 1"
     assert stack.sql(doubled) == []
     _check_coverage(stack)
+
+
+def _kill_at(stack: Stack, victim: str, share: float) -> None:
+    """Kill one service when this share of the recording has passed, and wait until the road moves again."""
+    wait_until(f"{share:.0%} of the recording", lambda: progress(stack) >= share, seconds=200, every=0.5)
+    before = processed(stack)
+    stack.kill(victim)
+
+    def healed() -> bool:
+        return processed(stack) > before and bool(stack.status()["healthy"])
+
+    wait_until(f"counts move again after {victim} was killed", healed, seconds=60)
 
 
 def _check_coverage(stack: Stack) -> None:

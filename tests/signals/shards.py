@@ -68,16 +68,18 @@ def narrowed(event: Event, shard: int, shard_count: int) -> Event | None:
 
 
 def open_shards(tools: drain.Tools, *, shard_count: int = 2) -> ShardWorld:
-    epoch = factories.FeedEpochFactory(shard_count=shard_count)
+    epoch = factories.FeedEpochFactory.create(shard_count=shard_count)
     for symbol in SYMBOLS:
-        instrument = factories.InstrumentFactory(symbol=symbol, base_asset=symbol[:3])
-        factories.EpochInstrumentFactory(epoch=epoch, instrument=instrument)
+        instrument = factories.InstrumentFactory.create(symbol=symbol, base_asset=symbol[:3])
+        factories.EpochInstrumentFactory.create(epoch=epoch, instrument=instrument)
     for shard in range(shard_count):
-        factories.ShardCursorFactory(epoch=epoch, shard=shard, closed_minute=None, watermark_ms=None)
-    session = factories.TradingSessionFactory(epoch=epoch)
-    version = factories.StrategyVersionFactory(parameters={**PARAMETERS, **EXITS}, engine_hash=settings.ENGINE_HASH)
-    factories.SessionStrategyFactory(session=session, version=version)
-    account = factories.AccountFactory(session=session)
+        factories.ShardCursorFactory.create(epoch=epoch, shard=shard, closed_minute=None, watermark_ms=None)
+    session = factories.TradingSessionFactory.create(epoch=epoch)
+    version = factories.StrategyVersionFactory.create(
+        parameters={**PARAMETERS, **EXITS}, engine_hash=settings.ENGINE_HASH
+    )
+    factories.SessionStrategyFactory.create(session=session, version=version)
+    account = factories.AccountFactory.create(session=session)
     return ShardWorld(epoch, session, account, tools, shard_count)
 
 

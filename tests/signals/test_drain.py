@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -191,10 +192,10 @@ def test_an_open_position_gets_one_exit_signal_whenever_its_fill_becomes_known(t
         world.drain_all()
         prints = [row for row in make_prints(BUSY_SEED, symbols=SYMBOLS, minutes=90) if row.symbol == "AAAUSDT"]
         opened = prints[3]
-        price = factories.Decimal(opened.price).scaleb(-4)
-        position = factories.PositionFactory(
+        price = Decimal(opened.price).scaleb(-4)
+        position = factories.PositionFactory.create(
             account=world.account, instrument=world_instrument(world), entry_price=price, opened_ts=opened.ts_event,
-            stop_price=price * factories.Decimal("0.98"), target_price=price * factories.Decimal("1.04"),
+            stop_price=price * Decimal("0.98"), target_price=price * Decimal("1.04"),
             trigger_entry="1-0", strategy_version_id=world.session.strategies.get().version_id,
         )  # fmt: skip
         Account.objects.update(portfolio_epoch=known_after)

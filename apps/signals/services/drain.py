@@ -168,11 +168,11 @@ def _move(cursor: ShardCursor, warm: WarmShard, effects: Effects, fresh: list[Si
     cursor.closed_minute = warm.engine.closed_minute
     changed = ["seen_through", "processed", "evaluated", "watermark_ms", "closed_minute", "updated_at"]
     if effects.move_state:
-        target = {"epoch_id": cursor.epoch_id, "instruments": warm.instruments}
-        bars.store_bars(**target, bars=effects.bars)
-        bars.store_backfilled(**target, bars=effects.bars)
-        bars.store_unproven(**target, marks=effects.unproven)
-        bars.revise_bars(**target, late=effects.late)
+        epoch_id, instruments = cursor.epoch_id, warm.instruments
+        bars.store_bars(epoch_id=epoch_id, instruments=instruments, bars=effects.bars)
+        bars.store_backfilled(epoch_id=epoch_id, instruments=instruments, bars=effects.bars)
+        bars.store_unproven(epoch_id=epoch_id, instruments=instruments, marks=effects.unproven)
+        bars.revise_bars(epoch_id=epoch_id, instruments=instruments, late=effects.late)
         state.save(cursor=cursor, warm=warm)
         exits.save_watches(warm)
         cursor.replay_from = warm.position

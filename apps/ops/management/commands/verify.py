@@ -61,7 +61,7 @@ class Command(BaseCommand):
         table = Table("invariant", "holds", "compared", "detail")
         for row in rows:
             table.add_row(str(row["id"]), "yes" if row["ok"] else "NO", f"{row['compared']:,}", str(row["detail"]))
-        Console(file=self.stdout._out if hasattr(self.stdout, "_out") else None).print(table)
+        Console().print(table)
 
 
 def run_checks(session: TradingSession, recording: Recording | None) -> list[Check]:
