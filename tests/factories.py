@@ -1,7 +1,8 @@
 """One factory per model: a row with sensible fields whose relations fit together (one source, one epoch, one account).
 
-Give what a test is about, leave the rest. Rows that must share a parent take it: `BarFactory(epoch=epoch)`. Money on an
-account is not deposited here; `tests.worlds.open_world` sets up a whole trading session through the services.
+Give what a test is about, leave the rest. Rows that must share a parent take it: `BarFactory.create(epoch=epoch)` (the
+call with `create` is the one that type checkers understand). Money on an account is not deposited here;
+`tests.worlds.open_world` sets up a whole trading session through the services.
 """
 
 # factory-boy ships a marker of being typed, but its declarations carry no annotations.

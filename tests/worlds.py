@@ -81,7 +81,7 @@ class World:
             "trade_id": str(number),
             "ts_init": NOW_MS - 100,
         }
-        return factories.SignalFactory(
+        return factories.SignalFactory.create(
             session=self.session, strategy_version=self.version, **{**defaults, **fields}
         )  # fmt: skip
 
@@ -92,7 +92,7 @@ class World:
             "ts_init": NOW_MS - 100,
             "trigger_key": f"x:{position.pk}:{position.exit_attempts}",
         }
-        return factories.ExitSignalFactory(
+        return factories.ExitSignalFactory.create(
             position=position, strategy_version=self.version, **{**defaults, **fields}
         )  # fmt: skip
 
@@ -131,14 +131,14 @@ def open_world(
     symbols: Sequence[str] = ("XRPUSDT",), *, initial: str = "100000", latency_ms: int = 150, **instrument: Any
 ) -> World:
     """A running paper session with these symbols, each with a bar that closed at 0.5 in the first minute."""
-    epoch = factories.FeedEpochFactory()
-    session = factories.TradingSessionFactory(
+    epoch = factories.FeedEpochFactory.create()
+    session = factories.TradingSessionFactory.create(
         epoch=epoch, config={"paper": {"latency_ms": latency_ms, "base_bps": "1", "impact_bps": "10"}}
     )
-    instruments = {symbol: factories.InstrumentFactory(symbol=symbol, **instrument) for symbol in symbols}
+    instruments = {symbol: factories.InstrumentFactory.create(symbol=symbol, **instrument) for symbol in symbols}
     for row in instruments.values():
-        member = factories.EpochInstrumentFactory(epoch=epoch, instrument=row)
-        factories.BarFactory(epoch=epoch, instrument=row, minute=START_MINUTE)
+        member = factories.EpochInstrumentFactory.create(epoch=epoch, instrument=row)
+        factories.BarFactory.create(epoch=epoch, instrument=row, minute=START_MINUTE)
         ShardCursor.objects.get_or_create(
             epoch=epoch,
             shard=member.shard,
@@ -148,7 +148,7 @@ def open_world(
         session=session, currency="USDT", initial=Decimal(initial), now=datetime.fromtimestamp(NOW_MS / 1000, UTC)
     )
     install_risk(account=account, set_by="tester", reason="a test begins")
-    return World(session, account, factories.StrategyVersionFactory(), instruments)
+    return World(session, account, factories.StrategyVersionFactory.create(), instruments)
 
 
 def quotes(*rows: tuple[int, int, int, int, int], symbol: str = "XRPUSDT") -> QuoteBlock:

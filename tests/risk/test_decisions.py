@@ -116,10 +116,10 @@ def test_a_symbol_outside_the_session_is_denied() -> None:
 
 def test_positions_are_marked_at_the_last_minute_that_all_shards_had_closed() -> None:
     world = open_world(["XRPUSDT", "ADAUSDT"])
-    held = PositionFactory(account=world.account, instrument=world.instruments["ADAUSDT"], quantity=D(1_000))
+    held = PositionFactory.create(account=world.account, instrument=world.instruments["ADAUSDT"], quantity=D(1_000))
     RiskState.objects.update(exposure=D(500), marks={"minute": 1, "prices": {"ADAUSDT": "0.5"}})
     for minute, close in ((1, "0.6"), (2, "0.7"), (3, "0.8")):
-        BarFactory(epoch=world.epoch, instrument=held.instrument, minute=START_MINUTE + minute, close=D(close))
+        BarFactory.create(epoch=world.epoch, instrument=held.instrument, minute=START_MINUTE + minute, close=D(close))
     world.epoch.cursors.update(closed_minute=START_MINUTE + 3)
     world.epoch.cursors.filter(shard=world.shard("ADAUSDT")).update(closed_minute=START_MINUTE + 2)
     decision = world.decide(world.entry_signal(ts_event=TRIGGER_MS + 600_000, price=D("0.5")))
@@ -132,7 +132,9 @@ def test_positions_are_marked_at_the_last_minute_that_all_shards_had_closed() ->
 def test_marks_are_never_of_the_triggers_own_minute_or_later() -> None:
     world = open_world()
     for minute in (1, 2):
-        BarFactory(epoch=world.epoch, instrument=world.instruments["XRPUSDT"], minute=START_MINUTE + minute, close=D(9))
+        BarFactory.create(
+            epoch=world.epoch, instrument=world.instruments["XRPUSDT"], minute=START_MINUTE + minute, close=D(9)
+        )
     world.epoch.cursors.update(closed_minute=START_MINUTE + 2)
     decision = world.decide(world.entry_signal(ts_event=(START_MINUTE + 1) * 60_000 + 5))
     assert decision is not None
@@ -141,7 +143,7 @@ def test_marks_are_never_of_the_triggers_own_minute_or_later() -> None:
 
 def test_a_symbol_without_a_bar_at_that_minute_is_marked_by_the_last_one_before() -> None:
     world = open_world(["XRPUSDT", "ADAUSDT"])
-    PositionFactory(account=world.account, instrument=world.instruments["ADAUSDT"], quantity=D(1_000))
+    PositionFactory.create(account=world.account, instrument=world.instruments["ADAUSDT"], quantity=D(1_000))
     RiskState.objects.update(exposure=D(500), marks={"minute": 1, "prices": {"ADAUSDT": "0.5"}})
     world.epoch.cursors.update(closed_minute=START_MINUTE + 9)
     decision = world.decide(world.entry_signal(ts_event=TRIGGER_MS + 900_000))
@@ -152,7 +154,7 @@ def test_a_symbol_without_a_bar_at_that_minute_is_marked_by_the_last_one_before(
 def test_a_holding_whose_price_nobody_knows_makes_exposure_unknown_and_denies() -> None:
     world = open_world()
     stranger = open_world(["ADAUSDT"]).instruments["ADAUSDT"]
-    PositionFactory(account=world.account, instrument=stranger, quantity=D(10))
+    PositionFactory.create(account=world.account, instrument=stranger, quantity=D(10))
     decision = world.decide(world.entry_signal())
     assert decision is not None
     assert "EXPOSURE" in decision.reasons
@@ -267,7 +269,9 @@ def test_denied_signals_do_not_count_for_the_throttle() -> None:
 def holding(quantity: int) -> tuple[World, Position]:
     """A session that holds a position in XRPUSDT, marked at 0.5."""
     world = open_world()
-    position = PositionFactory(account=world.account, instrument=world.instruments["XRPUSDT"], quantity=D(quantity))
+    position = PositionFactory.create(
+        account=world.account, instrument=world.instruments["XRPUSDT"], quantity=D(quantity)
+    )
     RiskState.objects.update(exposure=D(quantity) / 2, marks={"minute": 1, "prices": {"XRPUSDT": "0.5"}})
     return world, position
 
@@ -316,7 +320,7 @@ def test_an_exit_goes_through_every_limit_that_would_stop_an_entry() -> None:
     Account.objects.filter(pk=world.account.pk).update(cash=D(0))
     ReservationFactory.create_batch(20, account=world.account, notional=D(0), amount=D(0))
     set_trading_state(account_id=world.account.pk, to_state=TradingState.REDUCING, set_by="tester", reason="a test")
-    CoverageFactory(epoch=world.epoch, instrument=position.instrument)
+    CoverageFactory.create(epoch=world.epoch, instrument=position.instrument)
     assert world.approved(world.exit_signal(position, unproven_minutes=5)).quantity == D(150_000)
 
 

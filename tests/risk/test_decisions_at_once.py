@@ -79,9 +79,9 @@ def test_a_decision_waits_for_whoever_holds_the_account() -> None:
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             account = Account.objects.select_for_update().get(pk=world.account.pk)
-            running = pool.submit(lambda: (world.decide(signal), connection.close())[0])
+            running = pool.submit(at_once, [lambda: world.decide(signal)])
             account.sequence += 10
             account.save()
-        decision = running.result(timeout=20)
+        decision = running.result(timeout=20)[0]
     assert decision is not None
     assert decision.sequence == 12

@@ -54,8 +54,8 @@ def test_setting_the_state_that_is_already_set_changes_nothing() -> None:
 
 def test_resuming_brings_back_the_exits_that_were_denied_while_halted() -> None:
     world = open_world()
-    position = PositionFactory(account=world.account, instrument=world.instruments["XRPUSDT"])
-    other = PositionFactory(account=world.account, instrument=world.instruments["XRPUSDT"])
+    position = PositionFactory.create(account=world.account, instrument=world.instruments["XRPUSDT"])
+    other = PositionFactory.create(account=world.account, instrument=world.instruments["XRPUSDT"])
     RiskState.objects.update(exposure=D(100), marks={"minute": 1, "prices": {"XRPUSDT": "0.5"}})
     set_state(world, "HALTED")
     decision = world.decide(world.exit_signal(position))
@@ -73,7 +73,7 @@ def test_resuming_brings_back_the_exits_that_were_denied_while_halted() -> None:
 
 def test_a_time_exit_that_is_brought_back_is_due_after_the_time_reached_meanwhile() -> None:
     world = open_world()
-    position = PositionFactory(account=world.account, instrument=world.instruments["XRPUSDT"])
+    position = PositionFactory.create(account=world.account, instrument=world.instruments["XRPUSDT"])
     RiskState.objects.update(exposure=D(50), marks={"minute": 1, "prices": {"XRPUSDT": "0.5"}})
     set_state(world, "HALTED")
     world.decide(world.exit_signal(position, ts_event=position.due_ts))
@@ -147,7 +147,7 @@ def test_a_limit_that_is_named_twice_is_refused() -> None:
 
 def test_halt_says_that_exits_stop_too_and_how_many_positions_that_concerns() -> None:
     world = open_world()
-    PositionFactory(account=world.account)
+    PositionFactory.create(account=world.account)
     output = run("halt", "--reason", "feed looks  odd", "--by", "mara")
     assert "ACTIVE -> HALTED by mara: feed looks odd" in output
     assert "exits neither: 1 open position without stop" in output

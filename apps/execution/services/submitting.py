@@ -18,10 +18,9 @@ from apps.execution.models import Order, OrderStatus
 from apps.execution.selectors import venue_of
 from apps.execution.services.steps import end_unfilled, step
 from apps.execution.services.syncing import apply_report, lose
-from apps.execution.venues.base import OrderRequest, Trigger, VenueUnclear
+from apps.execution.venues.base import OrderRequest, Trigger, Venue, VenueUnclear
 from apps.outbox.pace import AtMostEvery
 from apps.outbox.transactions import retry_tx
-from apps.portfolio.models import TradingSession
 from apps.portfolio.services import lock_account, save_account
 from apps.risk.models import OrderIntent, RiskState, TradingState
 from apps.signals.models import Signal
@@ -41,10 +40,11 @@ class Refusal:
     words: str
 
 
-def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader) -> Order | None:
+def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader, venue: Venue | None = None) -> Order | None:
     """Send the order of an approved intent, once. None if that was done before or if it is not sent.
 
-    `now_ms` is the wall clock. A second call for the same intent, at the same time or later, sends nothing.
+    `now_ms` is the wall clock, `venue` is the session's unless given. A second call for the same intent, at the same
+    time or later, sends nothing.
     """
     intent = (
         OrderIntent.objects.select_related("instrument", "decision__limits", "decision__signal__session__epoch")
@@ -55,17 +55,18 @@ def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader) -> Order | No
         log.warning("intent %d does not exist", intent_id)
         return None
     session = intent.decision.signal.session
+    target = venue or venue_of(session)
     age = feed(session.epoch_id, intent.instrument.symbol)
-    order = retry_tx(lambda: _prepare(intent, session, now_ms, age))
+    order = retry_tx(lambda: _prepare(intent, target.name, now_ms, age))
     if order is not None:
-        _send(order, request_of(intent), session)
+        _send(order, request_of(intent), target)
     return order
 
 
-def _prepare(intent: OrderIntent, session: TradingSession, now_ms: int, feed: FeedAge) -> Order | None:
+def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Order | None:
     """The order as SUBMITTING, committed before anything leaves; None if it must not leave (now)."""
     account = lock_account(intent.account_id)
-    order = _order_of(intent, session)
+    order = _order_of(intent, venue)
     if order.status != OrderStatus.INITIALIZED:
         return None
     refusal = _refusal(intent, RiskState.objects.get(account=account), now_ms, feed)
@@ -84,14 +85,14 @@ def _prepare(intent: OrderIntent, session: TradingSession, now_ms: int, feed: Fe
     return None
 
 
-def _order_of(intent: OrderIntent, session: TradingSession) -> Order:
+def _order_of(intent: OrderIntent, venue: str) -> Order:
     order, _ = Order.objects.select_related("instrument", "intent").get_or_create(
         client_order_id=intent.client_order_id,
         defaults={
             "intent": intent,
             "account_id": intent.account_id,
             "instrument": intent.instrument,
-            "venue": venue_of(session).name,
+            "venue": venue,
             "side": intent.side,
             "quantity": intent.quantity,
             "limit_price": intent.limit_price,
@@ -123,8 +124,7 @@ def _refusal(intent: OrderIntent, state: RiskState, now_ms: int, feed: FeedAge) 
     return Refusal(Event.DENY, f"stale feed: {stale}") if stale else None
 
 
-def _send(order: Order, request: OrderRequest, session: TradingSession) -> None:
-    venue = venue_of(session)
+def _send(order: Order, request: OrderRequest, venue: Venue) -> None:
     try:
         report = venue.submit(request)
         fills = venue.trades(request.client_order_id)

@@ -13,7 +13,7 @@ from apps.engine.portfolio import average_price, opening_promise, reducing_promi
 from apps.execution.models import Order, Trade
 from apps.execution.selectors import venue_of
 from apps.execution.services.steps import end_unfilled, step
-from apps.execution.venues.base import Report, VenueFill, VenueStatus, VenueUnclear
+from apps.execution.venues.base import Report, Venue, VenueFill, VenueStatus, VenueUnclear
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account, Position
@@ -41,10 +41,13 @@ _ENDINGS: Final = {
 }
 
 
-def sync_order(*, order_id: int) -> None:
-    """Ask the venue about an order and book its answer. Without an answer nothing changes; the sweep asks again."""
+def sync_order(*, order_id: int, venue: Venue | None = None) -> None:
+    """Ask the venue (the session's unless given) about an order and book its answer.
+
+    Without an answer nothing changes; the sweep asks again.
+    """
     order = Order.objects.select_related("account__session").get(pk=order_id)
-    venue = venue_of(order.account.session)
+    venue = venue or venue_of(order.account.session)
     try:
         report = venue.query(order.client_order_id)
         fills = venue.trades(order.client_order_id)
