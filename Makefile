@@ -93,11 +93,11 @@ lock: install-dev ## Pin the newest allowed versions with their hashes
 	$(PYTHON) -m venv .venv
 
 .venv/installed-base: requirements/base.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/base.txt
 	@touch $@
 
 .venv/installed-dev: requirements/dev.txt .venv/installed-base
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # `npm ci` empties its folder first, stamps included.
