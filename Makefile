@@ -20,7 +20,8 @@ PAGES = requirements/npm/node_modules/.installed
 STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road check fmt bench lock
+.PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fmt bench lock
+.PHONY: check check-lint check-imports check-django check-dependencies
 
 help: ## This list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -63,12 +64,21 @@ test-stack: install-dev ## The libraries' measured pitfalls; run it when a pin c
 test-road: install-dev ## Whole stacks, replays, kills (long)
 	@$(RUN) $(BIN)/pytest -m road $(ARGS)
 
-check: install-dev ## Lint, types, import order, settings, migrations, dependencies
+check: check-lint check-imports check-django check-dependencies ## Lint, types, import order, migrations, dependencies
+
+check-lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-imports: install-dev
 	$(BIN)/lint-imports
+
+# The type checker reads Django's models, and for that the settings, which need secrets.
+check-django: install-dev
 	$(SERVERS) sh -c '$(BIN)/python manage.py check --fail-level WARNING \
 		&& $(BIN)/python manage.py makemigrations --check --dry-run && $(BIN)/mypy'
+
+check-dependencies: install-dev
 	$(BIN)/python .ci/locks.py
 	$(BIN)/python .ci/audit.py requirements/base.txt
 
