@@ -43,7 +43,7 @@ class SegmentWriter:
         self._compressor = zstandard.ZstdCompressor(level=3)
 
     def append(self, entries: list[Entry]) -> None:
-        """Write entries as one frame, but for those written before. Called before the commit that says they were read."""
+        """Write entries as one frame, but for those written before. Called before the commit of their reading."""
         entries = [entry for entry in entries if entry_order(entry[0]) > self._last]
         if not entries:
             return

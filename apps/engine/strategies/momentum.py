@@ -22,7 +22,6 @@ from apps.engine.strategies.base import StrategyModule
 LOOKBACK_MAX_MINUTES: Final = 120
 _RING: Final = LOOKBACK_MAX_MINUTES + 1
 RSI_PERIOD: Final = 14
-NEVER: Final = -(2**62)
 
 # positions in the parameter vector
 _LOOKBACK: Final = 0
@@ -39,6 +38,10 @@ DTYPE: Final = np.dtype(
         ("turnovers", np.float64, (_RING,)),
         ("gain", np.float64),  # sum of the first 14 gains, then Wilder's average
         ("loss", np.float64),
+        ("warm", np.int64),
+        ("ref", np.float64),  # close that a price of this minute is compared with
+        ("rsi", np.float64),
+        ("window", np.float64),  # turnover of the last `lookback` closed minutes
         ("signals", np.int64),
         ("last_signal", np.int64),
     ]
@@ -78,52 +81,57 @@ def window_minutes(parameters: Mapping[str, Any]) -> int:
 
 
 @numba.njit(cache=True)
-def on_bar(state: Any, _parameters: Any, close: float, turnover: float) -> None:
+def on_bar(state: Any, parameters: Any, close: float, turnover: float) -> None:
+    """Everything that changes once a minute is worked out here, so that a trade costs a few comparisons."""
     if state.closed > 0:
         move = close - state.closes[(state.closed - 1) % _RING]
-        gain = max(move, 0.0)
-        loss = max(-move, 0.0)
-        if state.closed <= RSI_PERIOD:
-            state.gain += gain
-            state.loss += loss
-            if state.closed == RSI_PERIOD:
-                state.gain /= RSI_PERIOD
-                state.loss /= RSI_PERIOD
-        else:
-            state.gain = (state.gain * (RSI_PERIOD - 1) + gain) / RSI_PERIOD
-            state.loss = (state.loss * (RSI_PERIOD - 1) + loss) / RSI_PERIOD
+        _smooth(state, max(move, 0.0), max(-move, 0.0))
     state.closes[state.closed % _RING] = close
     state.turnovers[state.closed % _RING] = turnover
     state.closed += 1
+    lookback = int(parameters[_LOOKBACK])
+    if state.closed < lookback + 1 or state.closed < RSI_PERIOD + 1:
+        return
+    state.warm = 1
+    state.ref = state.closes[(state.closed - 1 - lookback) % _RING]
+    total = state.gain + state.loss
+    state.rsi = 100.0 * (state.gain / total) if total > 0.0 else 0.0
+    window = 0.0
+    for back in range(lookback, 0, -1):
+        window += state.turnovers[(state.closed - back) % _RING]
+    state.window = window
 
 
 @numba.njit(cache=True)
-def rsi(state: Any) -> Any:
-    total = state.gain + state.loss
-    if total == 0.0:
-        return 0.0
-    return 100.0 * (state.gain / total)
+def _smooth(state: Any, gain: float, loss: float) -> None:
+    """Wilder's averages of gains and losses: a plain mean of the first 14, then one fourteenth of each new one."""
+    if state.closed > RSI_PERIOD:
+        state.gain = (state.gain * (RSI_PERIOD - 1) + gain) / RSI_PERIOD
+        state.loss = (state.loss * (RSI_PERIOD - 1) + loss) / RSI_PERIOD
+        return
+    state.gain += gain
+    state.loss += loss
+    if state.closed == RSI_PERIOD:
+        state.gain /= RSI_PERIOD
+        state.loss /= RSI_PERIOD
 
 
 @numba.njit(cache=True)
 def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, out: Any) -> int:
-    lookback = int(parameters[_LOOKBACK])
-    if state.closed < lookback + 1 or state.closed < RSI_PERIOD + 1:
+    if not state.warm:
         return WARMING
-    change = price / state.closes[(state.closed - 1 - lookback) % _RING] - 1.0
-    strength = rsi(state)
-    turnover = 0.0
-    for back in range(lookback, 0, -1):
-        turnover += state.turnovers[(state.closed - back) % _RING]
-    turnover += state.open_turnover
-    if change < parameters[_THRESHOLD] or strength <= parameters[_RSI_MIN] or turnover < parameters[_TURNOVER_MIN]:
+    change = price / state.ref - 1.0
+    if change < parameters[_THRESHOLD] or state.rsi <= parameters[_RSI_MIN]:
+        return QUIET
+    turnover = state.window + state.open_turnover
+    if turnover < parameters[_TURNOVER_MIN]:
         return QUIET
     if state.signals > 0 and ts - state.last_signal < parameters[_COOLDOWN_MS]:
         return QUIET
     state.signals += 1
     state.last_signal = ts
     out[0] = change
-    out[1] = strength
+    out[1] = state.rsi
     out[2] = turnover
     return FIRED
 

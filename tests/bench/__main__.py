@@ -1,0 +1,58 @@
+"""`make bench` and `make bench-NAME`: print a table and write `$CDB_DATA_DIR/bench/NAME.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import engine, feed
+
+BENCHES: Final[dict[str, Callable[[], dict[str, float]]]] = {"engine": engine.measure, "ingest": feed.measure}
+PACKAGES: Final = ("numba", "numpy", "protobuf", "websocket-client", "redis", "aiohttp")
+
+
+def main(names: list[str]) -> int:
+    wanted = list(BENCHES) if names in ([], ["all"]) else names
+    unknown = [name for name in wanted if name not in BENCHES]
+    if unknown:
+        print(f"no benchmark {unknown[0]} (there are: {', '.join(BENCHES)})", file=sys.stderr)
+        return 2
+    for name in wanted:
+        figures = BENCHES[name]()
+        _print(name, figures)
+        _write(name, figures)
+    return 0
+
+
+def _print(name: str, figures: dict[str, float]) -> None:
+    table = Table("figure", "value", title=name)
+    for key, value in figures.items():
+        table.add_row(key, f"{value:,.2f}")
+    Console().print(table)
+
+
+def _write(name: str, figures: dict[str, float]) -> None:
+    folder = Path(os.environ.get("CDB_DATA_DIR", "var")) / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        **figures,
+        "date": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **{f"version_{package}": version(package) for package in PACKAGES},
+    }
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
