@@ -65,6 +65,11 @@ NAVIGATION: list[dict[str, Any]] = [
             table("Outbox", "outbox", "outbox_outboxevent"),
         ],
     },
+    {
+        "title": "People",
+        "separator": True,
+        "items": [table("Users", "person", "auth_user"), table("Groups", "group", "auth_group")],
+    },
 ]
 
 UNFOLD: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """One loop per web process that reads the state and hands it to that process's sockets.
 
 Each process reads PostgreSQL and Redis for itself, so any number of web processes show the same without telling each
-other. It reads only while somebody is connected, at most every LIVE_PUSH_MS, and never more than a tenth of the time.
+other. It reads only while somebody is connected, at most every LIVE_PUSH_MS, and rests longer than it reads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from apps.live.strip import strip_of
 
 log = logging.getLogger(__name__)
 
-SHARE_OF_TIME: Final = 9  # rest at least this many times as long as the last reading took
+REST_SHARE: Final = 4  # rest this many times as long as the last reading took
+REST_SECONDS_MAX: Final = 1.0
 SENTENCE_EVERY_SECONDS: Final = 1.0
 SOCKETS_MAX: Final = 200
 SOCKETS_PER_USER_MAX: Final = 20
@@ -93,7 +94,7 @@ class Pusher:
         try:
             while True:
                 took = await self._turn(executor, reader)
-                await asyncio.sleep(max(timeouts.LIVE_PUSH_MS / 1000, SHARE_OF_TIME * took))
+                await asyncio.sleep(max(timeouts.LIVE_PUSH_MS / 1000, min(REST_SHARE * took, REST_SECONDS_MAX)))
         finally:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
@@ -107,7 +108,7 @@ class Pusher:
             frame = await asyncio.get_running_loop().run_in_executor(executor, reader.read)
         except (DatabaseError, InterfaceError, RedisError) as error:
             log.warning("the live state cannot be read: %s", error)
-            return timeouts.LIVE_LAYER_RETRY_SECONDS / SHARE_OF_TIME
+            return REST_SECONDS_MAX
         self.checked_ms = wall_ms()
         if frame is not self.latest:
             self.latest = frame

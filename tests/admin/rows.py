@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
+
+from django.contrib.auth.models import Group, User
+from django.utils import timezone
 
 from apps.execution.models import Order, OrderStatus, Trade
 from apps.market.models import Instrument
@@ -80,6 +84,7 @@ def make_session() -> TradingSession:
     """A session with account, limits, risk state, strategy, cursor and an ingest run."""
     epoch = factories.FeedEpochFactory()
     session = factories.TradingSessionFactory(epoch=epoch)
+    TradingSession.objects.update(started_at=timezone.now() - timedelta(hours=2))
     account = factories.AccountFactory(session=session)
     factories.RiskStateFactory(account=account)
     factories.RiskLimitsFactory(account=account, version=1)
@@ -102,5 +107,7 @@ def make_everything() -> Road:
     factories.RiskStateChangeFactory(account=road.account)
     factories.OutboxEventFactory()
     factories.ExitSignalFactory(position=road.position, strategy_version=road.signal.strategy_version)
+    Group.objects.get_or_create(name="viewers")
+    User.objects.get_or_create(username="oli")
     factories.VenueTradeFactory(order=factories.VenueOrderFactory(client_order_id=road.order.client_order_id))
     return road

@@ -46,8 +46,10 @@ def changed(**fields: Any) -> Snapshot:
         (
             "well",
             WELL,
-            "Nothing needs you. Trading is on (paper). Newest trade 0.4 s old, 5 of 5 symbols fresh. "
-            "2 positions, 41\u202f% of the exposure limit.",
+            (
+                "Nothing needs you. Trading is on (paper). Newest trade 0.4 s old, 5 of 5 symbols fresh. "
+                "2 positions, 41\u202f% of the exposure limit."
+            ),
         ),
         (
             "well",
@@ -79,14 +81,18 @@ def changed(**fields: Any) -> Snapshot:
                 lookback_minutes=15,
                 closest=Mover("XRPUSDT", Decimal("0.018")),
             ),
-            "Trading is on (paper). Nothing traded for 3 h: no symbol has moved 3.0\u202f% in 15 min "
-            "(closest XRPUSDT 1.8\u202f%).",
+            (
+                "Trading is on (paper). Nothing traded for 3 h: no symbol has moved 3.0\u202f% in 15 min "
+                "(closest XRPUSDT 1.8\u202f%)."
+            ),
         ),
         (
             "replay-stands",
             changed(replay=True, last_trade_ms=NOW - 300_000, event_time_ms=1_570_838_340_000),
-            "The recording stands at 11 Oct 2019 23:59 UTC: no trade for 5 min. 5 of 5 symbols fresh. "
-            "2 positions, 41\u202f% of the exposure limit.",
+            (
+                "The recording stands at 11 Oct 2019 23:59 UTC: no trade for 5 min. 5 of 5 symbols fresh. "
+                "2 positions, 41\u202f% of the exposure limit."
+            ),
         ),
         (
             "stale",
@@ -101,8 +107,10 @@ def changed(**fields: Any) -> Snapshot:
         (
             "no-data",
             changed(feeds=SILENT, trouble="Connection 1 is CLOSED: 1006."),
-            "No data for 74 s from the exchange. New entries are off. Connection 1 is CLOSED: 1006. "
-            "Your open stops cannot act until data is back: 2 positions, 212.40\u202fUSDT.",
+            (
+                "No data for 74 s from the exchange. New entries are off. Connection 1 is CLOSED: 1006. "
+                "Your open stops cannot act until data is back: 2 positions, 212.40\u202fUSDT."
+            ),
         ),
         (
             "no-data",
@@ -149,20 +157,26 @@ def changed(**fields: Any) -> Snapshot:
         (
             "blocked",
             changed(refused=(("ABCUSDT", "Blocked!"),)),
-            'The exchange refuses the channel for ABCUSDT ("Blocked!"). Trying at least every 10 min. '
-            "Other symbols unaffected.",
+            (
+                'The exchange refuses the channel for ABCUSDT ("Blocked!"). Trying at least every 10 min. '
+                "Other symbols unaffected."
+            ),
         ),
         (
             "unknown-order",
             changed(unknown_orders=(ORDER,)),
-            "1 order is UNKNOWN for 22 s (BUY XRPUSDT 40.00). Its money stays reserved. "
-            "Asking the venue; no action yet.",
+            (
+                "1 order is UNKNOWN for 22 s (BUY XRPUSDT 40.00). Its money stays reserved. "
+                "Asking the venue; no action yet."
+            ),
         ),
         (
             "unknown-order",
             changed(unknown_orders=(ORDER, replace(ORDER, since_ms=NOW - 61_000))),
-            "2 orders are UNKNOWN for 61 s (BUY XRPUSDT 40.00). Their money stays reserved. "
-            "Asking the venue has not settled it.",
+            (
+                "2 orders are UNKNOWN for 61 s (BUY XRPUSDT 40.00). Their money stays reserved. "
+                "Asking the venue has not settled it."
+            ),
         ),
     ],
 )
