@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from django.db.models import F, OuterRef, Subquery
 
@@ -24,28 +25,46 @@ def main_account(session: TradingSession) -> Account | None:
     return Account.objects.filter(session=session, book=MAIN_BOOK).first()
 
 
+class Held(NamedTuple):
+    """An open position, as far as a decision needs it."""
+
+    position_id: int
+    symbol: str
+    quantity: Decimal
+
+
+class Promised(NamedTuple):
+    """An active reservation, as far as a decision needs it."""
+
+    instrument_id: int
+    symbol: str
+    reducing: bool
+    position_id: int | None
+    currency: str
+    amount: Decimal
+    notional: Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class Book:
     """What an account holds and has promised, read once. Meaningful under the account's lock."""
 
-    positions: list[Position]
-    reservations: list[Reservation]  # active ones
+    positions: list[Held]
+    reservations: list[Promised]
 
     @property
     def symbols(self) -> set[str]:
         """Symbols whose price matters: held, or about to be."""
-        opening = {row.instrument.symbol for row in self.reservations if not row.reducing}
-        return opening | {row.instrument.symbol for row in self.positions}
+        opening = {row.symbol for row in self.reservations if not row.reducing}
+        return opening | {row.symbol for row in self.positions}
 
     def worth(self, marks: Mapping[str, Decimal], symbol: str | None = None) -> tuple[Decimal, tuple[str, ...]]:
         """The value of the positions (of one symbol), and held symbols without a mark, which count nothing."""
-        rows = [row for row in self.positions if symbol in (None, row.instrument.symbol)]
-        return worth([(row.instrument.symbol, row.quantity) for row in rows], marks)
+        return worth([(row.symbol, row.quantity) for row in self.positions if symbol in (None, row.symbol)], marks)
 
     def promised(self, symbol: str | None = None) -> Decimal:
         """What open orders may add to exposure."""
-        rows = [row for row in self.reservations if symbol in (None, row.instrument.symbol)]
-        return total([row.notional for row in rows])
+        return total([row.notional for row in self.reservations if symbol in (None, row.symbol)])
 
     def exposure(self, marks: Mapping[str, Decimal], symbol: str | None = None) -> Decimal:
         """Gross: positions at their marks and open orders at their limits. What has no mark counts nothing."""
@@ -56,12 +75,17 @@ class Book:
 
 
 def read_book(account_id: int) -> Book:
-    """Open positions and active reservations of an account, with their instruments. Two queries."""
-    positions = Position.objects.filter(account_id=account_id, status=Position.Status.OPEN)
-    reservations = Reservation.objects.filter(account_id=account_id, active=True)
+    """Open positions and active reservations of an account. Two queries."""
+    positions = Position.objects.filter(account_id=account_id, status=Position.Status.OPEN).order_by("id")
+    reservations = Reservation.objects.filter(account_id=account_id, active=True).order_by("id")
     return Book(
-        list(positions.select_related("instrument").order_by("id")),
-        list(reservations.select_related("instrument").order_by("id")),
+        [Held(*row) for row in positions.values_list("pk", "instrument__symbol", "quantity")],
+        [
+            Promised(*row)
+            for row in reservations.values_list(
+                "instrument_id", "instrument__symbol", "reducing", "position_id", "currency", "amount", "notional"
+            )
+        ],
     )
 
 

@@ -84,15 +84,15 @@ def reserve(
     client_order_id: str,
     promise: Promise,
     ts_event: int,
-    position: Position | None,
+    position_id: int | None,
 ) -> Reservation:
-    """Promise money (opening) or a position's quantity (reducing, with its `position`) to an order."""
+    """Promise money (opening) or a position's quantity (reducing, with its `position_id`) to an order."""
     return Reservation.objects.create(
         account=account,
         instrument=instrument,
         client_order_id=client_order_id,
-        reducing=position is not None,
-        position=position,
+        reducing=position_id is not None,
+        position_id=position_id,
         currency=promise.currency,
         amount=promise.amount,
         notional=promise.notional,

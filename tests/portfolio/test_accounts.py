@@ -158,7 +158,12 @@ def test_a_reservation_shrinks_and_is_released_once() -> None:
     instrument = world.instruments["XRPUSDT"]
     promise = Promise("USDT", D("100.5"), D(100))
     reserve(
-        account=world.account, instrument=instrument, client_order_id="c1", promise=promise, ts_event=1, position=None
+        account=world.account,
+        instrument=instrument,
+        client_order_id="c1",
+        promise=promise,
+        ts_event=1,
+        position_id=None,
     )
     promise_less(client_order_id="c1", promise=Promise("USDT", D(50), D(49)))
     row = Reservation.objects.get()

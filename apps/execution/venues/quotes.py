@@ -23,7 +23,7 @@ from apps.market.segments import read_segments
 Entries = Iterable[tuple[str, bytes | None]]
 Source = Callable[[str], Entries]
 
-BEFORE_MS: Final = (2_000, 60_000)  # wall time, as entry ids carry it
+BEFORE_MS: Final = (300, 5_000, 60_000)  # wall time, as entry ids carry it
 OLDER_BLOCKS: Final = 2
 
 

@@ -28,7 +28,7 @@ from apps.market.models import EpochInstrument
 from apps.outbox.pace import AtMostEvery
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
-from apps.portfolio.models import Account, Position
+from apps.portfolio.models import Account
 from apps.portfolio.selectors import Book, read_book
 from apps.portfolio.services import free_cash, lock_account, reserve, save_account
 from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, TradingState
@@ -76,7 +76,7 @@ class Proposal:
 
     intent: Intent
     promise: Promise
-    position: Position | None
+    position_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +171,12 @@ def _propose(signal: Signal, ground: Ground) -> Proposal:
     instrument, limits = signal.instrument, ground.limits
     common: dict[str, Any] = {"symbol": instrument.symbol, "price": signal.price}
     if signal.kind == Signal.Kind.EXIT:
-        position = next((held for held in ground.book.positions if held.pk == signal.position_id), None)
-        quantity = position.quantity if position else ZERO
+        held = next((row for row in ground.book.positions if row.position_id == signal.position_id), None)
+        quantity = held.quantity if held else ZERO
         reference = signal.price if signal.bid is None else signal.bid
         limit = exit_limit(reference, limits.exit_band, instrument.price_decimals)
         intent = Intent(**common, side=Side.SELL, reducing=True, limit_price=limit, quantity=quantity)
-        return Proposal(intent, reducing_promise(quantity, instrument.base_asset), position)
+        return Proposal(intent, reducing_promise(quantity, instrument.base_asset), signal.position_id)
     limit = opening_limit(signal.price, limits.collar, instrument.price_decimals)
     quantity = opening_quantity(
         order_size=limits.order_size,
@@ -282,7 +282,7 @@ def _approve(decision: RiskDecision, account: Account, signal: Signal, proposal:
         quantity=intent.quantity,
         limit_price=intent.limit_price,
         reducing=intent.reducing,
-        position=proposal.position,
+        position_id=proposal.position_id,
         ts_event=signal.ts_event,
     )
     reserve(
@@ -291,7 +291,7 @@ def _approve(decision: RiskDecision, account: Account, signal: Signal, proposal:
         client_order_id=row.client_order_id,
         promise=proposal.promise,
         ts_event=signal.ts_event,
-        position=proposal.position,
+        position_id=proposal.position_id,
     )
     record("IntentApproved", intent_id=row.pk)
 
