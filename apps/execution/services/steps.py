@@ -10,7 +10,10 @@ from apps.risk.services import store_exposure
 
 
 def step(order: Order, event: Event, *, detail: str = "", sequence: int | None = None) -> None:
-    """Apply one event to the order and note it; `detail` is the reason it has now. Raises `StateError` for an event that its status cannot have."""
+    """Apply one event to the order and note it; `detail` is the reason it has now.
+
+    Raises `StateError` for an event that its status cannot have.
+    """
     after = next_status(Status(order.status), event)
     order.status = after.value
     order.reason = detail[:200]
