@@ -208,6 +208,8 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_RETRY_ON_WORKER_LOST = True
 # Celery would wait three minutes, longer than a message may stay invisible.
 CELERY_TASK_ANNOTATIONS = {"*": {"default_retry_delay": timeouts.CELERY_RETRY_DELAY_SECONDS}}
+# A mute broker would hold a sender for four socket timeouts, longer than a task may last, and get every message twice.
+CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_SOFT_TIME_LIMIT = timeouts.CELERY_SOFT_LIMIT_SECONDS

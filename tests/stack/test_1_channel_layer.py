@@ -13,7 +13,8 @@ from django.conf import settings
 
 pytestmark = pytest.mark.stack
 IDLE_SECONDS = 7
-HOSTS = settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"]
+LAYERS: dict[str, Any] = dict(settings.CHANNEL_LAYERS)
+HOSTS = LAYERS["default"]["CONFIG"]["hosts"]
 
 
 async def idle_then_message(layer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ pytestmark = pytest.mark.stack
 RECOVERY_SECONDS_MAX = 20
 
 
+def wait_for_line(path: Path, line: str) -> float:
+    return wait_until(lambda: line in lines(path), RECOVERY_SECONDS_MAX)
+
+
 def test_a_worker_outlives_every_restart_of_valkey(
     own_valkey: OwnValkey, start_worker: StartWorker, make_sender: MakeSender, tmp_path: Path
 ) -> None:
@@ -23,12 +28,12 @@ def test_a_worker_outlives_every_restart_of_valkey(
     worker.wait_until_ready()
     for number, down_seconds in enumerate((0.2, 1, 8), 1):
         sender.send("stack.note", str(notes), f"before {number}", queue="ours")
-        wait_until(lambda word=f"before {number}": word in lines(notes), 10)
+        wait_for_line(notes, f"before {number}")
         own_valkey.kill()
         assert worker.process.poll() is None
-        wait_until(lambda: own_valkey.has_been_down(down_seconds), down_seconds + 1)  # noqa: B023
+        wait_until(partial(own_valkey.has_been_down, down_seconds), down_seconds + 1)
         own_valkey.start()
         sender.send("stack.note", str(notes), f"after {number}", queue="ours")
-        took = wait_until(lambda word=f"after {number}": word in lines(notes), RECOVERY_SECONDS_MAX)
+        took = wait_for_line(notes, f"after {number}")
         print(f"\ndown for {down_seconds:g} s: next task done {took:.1f} s after it was sent")
     assert worker.process.poll() is None

@@ -26,8 +26,7 @@ FROZEN_SECONDS = timeouts.BROKER_SOCKET_SECONDS + 3
 
 
 def send(broker: Celery, queue: str) -> None:
-    """As the outbox does."""
-    broker.send_task("risk.assess_signal", kwargs={"signal_id": 1}, queue=queue, retry=False, ignore_result=True)
+    broker.send_task("risk.assess_signal", kwargs={"signal_id": 1}, queue=queue, ignore_result=True)
 
 
 def timed(ring: Callable[[], None]) -> tuple[float, Exception | None]:
@@ -44,9 +43,14 @@ def test_a_pause_of_the_broker_doubles_messages_but_holds_nobody(own_valkey: Own
     url = own_valkey.url()
     ours = Celery("ours", broker=url, set_as_current=False)
     ours.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+    ours.conf.task_publish_retry = settings.CELERY_TASK_PUBLISH_RETRY
     patient = Celery("patient", broker=url, set_as_current=False)
     bell = Doorbell(url, "signals.drain_shard")
-    rings = [lambda: send(ours, "ours"), lambda: bell.ring(1, 0), lambda: send(patient, "patient")]
+    rings: list[Callable[[], None]] = [
+        lambda: send(ours, "ours"),
+        lambda: bell.ring(1, 0),
+        lambda: send(patient, "patient"),
+    ]
     for ring in rings:
         ring()  # connected before the pause
     own_valkey.freeze()
@@ -69,7 +73,7 @@ def test_a_pause_of_the_broker_doubles_messages_but_holds_nobody(own_valkey: Own
 
 
 def test_the_librarys_own_second_try_doubles_without_telling(own_valkey: OwnValkey) -> None:
-    """Why our senders say `retry=False`: one call, no error, two messages."""
+    """Why publishing is never repeated for us (`task_publish_retry`): one call, no error, two messages."""
     impatient = Celery("impatient", broker=own_valkey.url(), set_as_current=False)
     impatient.conf.broker_transport_options = {"socket_timeout": 3}
     impatient.send_task("stack.note", queue="doubled")

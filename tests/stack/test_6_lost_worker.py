@@ -12,7 +12,7 @@ from django.conf import settings
 from apps.engine import timeouts
 from tests.stack.conftest import MakeSender, StartWorker
 from tests.stack.valkey import OwnValkey
-from tests.stack.worker import DEFAULTS, OURS, lines, wait_until
+from tests.stack.worker import DEFAULTS, OURS, Worker, lines, wait_until
 
 pytestmark = pytest.mark.stack
 # The only number that is ours no more here: 120 s are too long for a test. What is tested is how soon after it.
@@ -28,7 +28,7 @@ def test_a_killed_workers_task_is_done_by_another(
     ours, defaults = tmp_path / "ours.txt", tmp_path / "defaults.txt"
     urls = {ours: own_valkey.url(0), defaults: own_valkey.url(1)}
 
-    def start(name: str) -> list[object]:
+    def start(name: str) -> list[Worker]:
         first = start_worker(f"ours-{name}", OURS, urls[ours], "work", visibility_seconds=VISIBILITY_SECONDS)
         second = start_worker(f"defaults-{name}", DEFAULTS, urls[defaults], "work", options=OPTIONS)
         first.wait_until_ready()
@@ -52,9 +52,8 @@ def test_a_killed_workers_task_is_done_by_another(
     start("successor")
     promised = VISIBILITY_SECONDS + timeouts.CELERY_RESTORE_INTERVAL_SECONDS + SLACK_SECONDS
     wait_until(lambda: lines(ours) == ["work begins", "work begins", "work ends"], promised)
-    print(
-        f"\nour settings: done again {time.monotonic() - taken_at:.1f} s after it was taken (visibility {VISIBILITY_SECONDS} s)"
-    )
+    took = time.monotonic() - taken_at
+    print(f"\nour settings: done again after {took:.1f} s with a visibility of {VISIBILITY_SECONDS} s")
     wait_until(lambda: time.monotonic() - taken_at > promised + SLACK_SECONDS, promised + SLACK_SECONDS)
     assert lines(defaults) == ["work begins"], "the library alone is as quick now: the two restore options may go"
 
