@@ -39,6 +39,7 @@ def road(transactional_db: None) -> Road:
 
 def in_both_themes(window: Window, path: str) -> None:
     """Open a page, switch the theme on it as a person does, and check it either way."""
+    window.page.add_init_script("localStorage.adminTheme ||= JSON.stringify('light')")
     window.open(path)
     window.settled()
     window.check(path)

@@ -70,6 +70,7 @@ document.addEventListener("alpine:init", () => {
     if (typeof window[factory] === "function") Alpine.data(factory, window[factory]);
   }
   rewriteExpressions();
+  cdbRoot.classList.remove("dark"); // from here on Alpine's: it takes away only the classes that it gave itself
 });
 // cdb.css keeps what only Alpine can close (palette, filter sheet, dialogs) hidden until it runs.
 document.addEventListener("alpine:initialized", () => { cdbRoot.dataset.alpine = "on"; });
