@@ -17,7 +17,7 @@ from apps.engine.money import to_money
 from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTrade
 from apps.execution.services import match_orders, sync_order
 from apps.execution.venues.matching import match_shard
-from apps.execution.venues.quotes import Reader
+from apps.execution.venues.quotes import Reader, Search, Wanted
 from apps.portfolio.models import LedgerEntry, Position, Reservation
 from apps.portfolio.selectors import read_book
 from apps.risk.models import OrderIntent
@@ -277,6 +277,28 @@ def test_a_fill_may_overtake_the_answer_to_the_request(redis_client: redis.Redis
     world.match(redis_client, tmp_path)
     assert Order.objects.get().status == "FILLED"
     ledger_is_sound(world)
+
+
+class Overtaken(Reader):
+    """While this one reads the stream, another worker matches the same shard."""
+
+    def find(self, wanted: list[Wanted]) -> dict[str, Search]:
+        found = super().find(wanted)
+        other = Reader(self.client, self.segments, self.epoch, self.shard)
+        assert len(match_shard(epoch=self.epoch, shard=self.shard, reader=other)) == 1
+        return found
+
+
+def test_an_order_that_another_worker_has_ended_meanwhile_is_left_alone(
+    redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    world = open_world()
+    opening(world, redis_client)
+    world.publish(redis_client, quotes((MATURE, *WIDE)), watermark(T + 1_000))
+    world.reach(T + 1_000)
+    shard, epoch = world.shard(), world.epoch.pk
+    assert match_shard(epoch=epoch, shard=shard, reader=Overtaken(redis_client, tmp_path, epoch, shard)) == []
+    assert VenueTrade.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -84,6 +84,15 @@ def test_quotes_far_ahead_of_the_trigger_are_found_by_looking_further_back(
     assert found_bid(redis_client, tmp_path, trigger) == 2
 
 
+def test_a_quote_that_is_younger_than_the_maturity_does_not_end_the_look_back(
+    redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    append(redis_client, f"{WALL - 20_000}-0", quotes(row(T + 100, 2)))
+    append(redis_client, f"{WALL - 100}-0", quotes(row(T + 200, 3)))
+    trigger = append(redis_client, f"{WALL}-0", trades((T, 5_000)), watermark(T + 150))
+    assert found_bid(redis_client, tmp_path, trigger) == 2
+
+
 def test_older_trades_of_the_symbol_end_the_look_back(redis_client: redis.Redis, tmp_path: Path) -> None:
     """Behind two older frames of the symbol every quote is older than the trigger."""
     append(redis_client, f"{WALL - 20_000}-0", quotes(row(T - 9_000, 2)))

@@ -68,7 +68,7 @@ def _parse(name: str, text: str) -> Decimal | int:
     smallest, largest = RANGES[name]
     pattern = r"[0-9]{1,9}" if isinstance(smallest, int) else r"[0-9]{1,9}(\.[0-9]{1,6})?"
     kind = "a whole number" if isinstance(smallest, int) else "a number with at most six decimals"
-    value = Decimal(text) if re.fullmatch(pattern, text, flags=re.ASCII) else None
+    value = Decimal(text) if re.fullmatch(pattern, text) else None
     if value is None or not smallest <= value <= largest:
         raise LimitError(
             f"{name}={text!r} is not {kind} from {number(Decimal(smallest))} to {number(Decimal(largest))}"
