@@ -8,9 +8,22 @@ from celery import shared_task
 from django.conf import settings
 
 from apps.bus import clients, streams
+from apps.engine.strategies import warm_kernels
 
 
 @shared_task(name="ops.note_beat", max_retries=0)
 def note_beat() -> None:
     """Sent by beat, done by a worker: while this is fresh, schedule, broker and worker all do something."""
-    clients.writer(settings.REDIS_URL).set(streams.heartbeat_key("beat"), time.time_ns() // 1_000_000, ex=3600)
+    _beat("beat")
+
+
+@shared_task(name="ops.answer", max_retries=0)
+def answer(name: str, *, engine: bool) -> None:
+    """Sent to one worker's queue: its answer proves broker and worker, and warms the engine where it will judge."""
+    if engine:
+        warm_kernels()
+    _beat(name)
+
+
+def _beat(name: str) -> None:
+    clients.writer(settings.REDIS_URL).set(streams.heartbeat_key(name), time.time_ns() // 1_000_000, ex=3600)

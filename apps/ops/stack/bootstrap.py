@@ -78,6 +78,31 @@ def prepare_session(runtime: Runtime) -> None:
         raise Refusal(f"the session could not be prepared: {error}") from error
 
 
+def ask_workers(queues: dict[str, str]) -> None:
+    """Send a task to every worker's queue (name -> queue). Their answers are read by `silent_workers`.
+
+    The kernels are compiled here first, once: workers that did so all at the same time would be slow to answer.
+    """
+    from celery import current_app
+
+    from apps.engine.strategies import warm_kernels
+
+    warm_kernels()
+    for name, queue in queues.items():
+        kwargs = {"name": name, "engine": queue.startswith("shard.")}
+        current_app.send_task("ops.answer", kwargs=kwargs, queue=queue)
+
+
+def silent_workers(names: list[str], since_ms: int) -> list[str]:
+    """Those that have not answered since then. Raises the broker's error if it cannot be asked."""
+    from django.conf import settings
+
+    from apps.bus import clients, streams
+
+    found = clients.reader(settings.REDIS_URL).mget([streams.heartbeat_key(name) for name in names])
+    return [name for name, at in zip(names, found, strict=True) if at is None or int(at) < since_ms]  # type: ignore[arg-type]
+
+
 def ensure_staff_user(home: Home, runtime: Runtime) -> dict[str, Any]:
     """The content of credentials.json, with a staff superuser that can log in with it."""
     from django.contrib.auth import get_user_model

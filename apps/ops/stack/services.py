@@ -66,6 +66,12 @@ def _drain(index: int) -> Service:
     return Service(f"drain-{index}", WORKERS, command)
 
 
+def worker_queues(runtime: Runtime) -> dict[str, str]:
+    """One queue of each worker, by the worker's name."""
+    drains = {f"drain-{index}": f"shard.{index}" for index in range(min(DRAIN_PROCESSES, runtime.shard_count))}
+    return {**drains, "trade": "trade", "misc": "misc"}
+
+
 def _beat(_runtime: Runtime, home: Home) -> tuple[str, ...]:
     return _celery("beat", f"--schedule={home.root}/run/beat", "--pidfile=", "--loglevel=INFO")
 

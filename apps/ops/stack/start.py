@@ -21,12 +21,13 @@ from apps.ops.stack import bootstrap
 from apps.ops.stack.manager import REPOSITORY, Manager
 from apps.ops.stack.progress import Progress
 from apps.ops.stack.runtime import Options, Runtime, plan_runtime
-from apps.ops.stack.services import EXCHANGE, SERVERS, services
+from apps.ops.stack.services import EXCHANGE, SERVERS, WORKERS, services, worker_queues
 from apps.ops.stack.status import Status, complaints, read_status
 from apps.ops.stack.stop import stop_stack
 
 EXCHANGE_SECONDS = 90
 HEALTHY_SECONDS = 90
+WORKERS_SECONDS = 90
 POLL_SECONDS = 0.5
 LAST_LINES = 8
 
@@ -100,8 +101,23 @@ def _start(manager: Manager, progress: Progress) -> dict[str, Any]:
     with progress.phase("trading session"):
         bootstrap.prepare_session(runtime)
         bootstrap.close_connections()
-    manager.start_services(one for one in everything if one.stage > EXCHANGE)
+    manager.start_services(one for one in everything if one.stage == WORKERS)
+    with progress.phase("workers"):
+        _wait_for_workers(manager)
+    manager.start_services(one for one in everything if one.stage > WORKERS)
     return credentials
+
+
+def _wait_for_workers(manager: Manager) -> None:
+    """Until each has done a task. The feed begins after that, so the first signals do not grow old in a queue."""
+    asked_ms = time.time_ns() // 1_000_000
+    queues = worker_queues(manager.runtime)
+    bootstrap.ask_workers(queues)
+    deadline = time.monotonic() + WORKERS_SECONDS
+    while silent := bootstrap.silent_workers(list(queues), asked_ms):
+        if time.monotonic() > deadline:
+            raise Refusal(f"{silent[0]} does not answer{last_lines(manager.home, silent[0])}")
+        time.sleep(POLL_SECONDS)
 
 
 def _start_servers(manager: Manager) -> None:
@@ -141,7 +157,7 @@ def _wait_for_exchange(manager: Manager) -> None:
 
 def _wait_until_healthy(home: Home, runtime: Runtime, progress: Progress) -> Status:
     """The status when it became healthy, or when waiting no longer helps and only the health page complains."""
-    with progress.phase("workers, pages, first market data") as spinner:
+    with progress.phase("pages, first market data") as spinner:
         deadline = time.monotonic() + HEALTHY_SECONDS
         while True:
             status = read_status(home, runtime)
@@ -158,7 +174,7 @@ def _wait_until_healthy(home: Home, runtime: Runtime, progress: Progress) -> Sta
 
 
 def _say(spinner: Spinner, status: Status) -> None:
-    spinner.update("workers, pages, first market data: " + "; ".join(complaints(status)[:3]))
+    spinner.update("pages, first market data: " + "; ".join(complaints(status)[:3]))
 
 
 def _with_log(home: Home, name: str, wait: Callable[[], None]) -> None:
