@@ -70,6 +70,11 @@ class Book:
         """Gross: positions at their marks and open orders at their limits. What has no mark counts nothing."""
         return total([self.worth(marks, symbol)[0], self.promised(symbol)])
 
+    def entries_of(self, symbol: str) -> int:
+        """Open positions in a symbol, and opening orders that may become one. Half filled, an order counts as both."""
+        held = sum(row.symbol == symbol for row in self.positions)
+        return held + sum(row.symbol == symbol and not row.reducing for row in self.reservations)
+
     def reserved(self, currency: str) -> Decimal:
         return total([row.amount for row in self.reservations if row.currency == currency])
 

@@ -21,6 +21,12 @@ def at_most(
     return Verdict(reason, Outcome.FAILED, value, limit, words)
 
 
+def too_many(reason: Reason, words: str, count: int, limit: int) -> Verdict:
+    """A count that is over its limit."""
+    note = f"{words} would be {count} of {limit}. {count - limit} less would pass"
+    return Verdict(reason, Outcome.FAILED, Decimal(count), Decimal(limit), note)
+
+
 @exact
 def distance(price: Decimal, low: Decimal, high: Decimal) -> Decimal:
     """How far `price` lies outside the range, as a fraction of the nearer end; 0 inside it."""
@@ -104,8 +110,11 @@ def _unvalued(reason: Reason, view: View, limit: Decimal) -> Verdict:
 
 @exact
 def position_limit(intent: Intent, view: View, limits: Limits) -> Verdict:
-    """Opening: positions and open orders of the symbol, with this one, are a small part of equity."""
+    """Opening: positions and open orders of the symbol, with this one, are few and a small part of equity."""
     limit, order = fraction_of(limits.position_max, view.equity), intent.worst_notional
+    count = view.positions_symbol + 1
+    if count > limits.positions_per_symbol_max and not intent.reducing:
+        return too_many(Reason.POSITION_LIMIT, f"positions in {intent.symbol}", count, limits.positions_per_symbol_max)
     if intent.symbol in view.unvalued and not intent.reducing:
         return _unvalued(Reason.POSITION_LIMIT, view, limit)
     value = view.symbol_exposure + order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from apps.engine.risk.amounts import too_many
 from apps.engine.risk.values import Intent, Limits, Outcome, Reason, Verdict, View, share_left
 from apps.engine.risk.words import number, seconds
 
@@ -15,7 +16,7 @@ def open_orders(intent: Intent, view: View, limits: Limits) -> Verdict:
     left = None if intent.reducing else share_left(Decimal(in_all[1]), Decimal(in_all[2]))
     for words, count, limit in (by_symbol, in_all):
         if count > limit and not intent.reducing:
-            return _too_many(Reason.OPEN_ORDERS, words, count, limit)
+            return too_many(Reason.OPEN_ORDERS, words, count, limit)
     return Verdict(Reason.OPEN_ORDERS, Outcome.PASSED, Decimal(in_all[1]), Decimal(in_all[2]), left=left)
 
 
@@ -34,7 +35,7 @@ def throttle(intent: Intent, view: View, limits: Limits) -> Verdict:
     )
     words, count, limit = min(rates, key=lambda rate: share_left(Decimal(rate[1]), Decimal(rate[2])))
     if count > limit:
-        return _too_many(Reason.THROTTLE, words, count, limit)
+        return too_many(Reason.THROTTLE, words, count, limit)
     left = share_left(Decimal(count), Decimal(limit))
     return Verdict(Reason.THROTTLE, Outcome.PASSED, Decimal(count), Decimal(limit), words, left=left)
 
@@ -58,8 +59,3 @@ def _second_exit(intent: Intent, view: View) -> Verdict:
     if intent.quantity <= 0:
         return Verdict(Reason.DUPLICATE, Outcome.FAILED, exits, Decimal(0), "the position is closed already")
     return Verdict(Reason.DUPLICATE, Outcome.PASSED, exits, Decimal(0))
-
-
-def _too_many(reason: Reason, words: str, count: int, limit: int) -> Verdict:
-    note = f"{words} would be {count} of {limit}. {count - limit} less would pass"
-    return Verdict(reason, Outcome.FAILED, Decimal(count), Decimal(limit), note)

@@ -71,6 +71,7 @@ class Limits:
     exposure_max: Decimal
     collar: Decimal
     exit_band: Decimal
+    positions_per_symbol_max: int
     open_orders_symbol_max: int
     open_orders_max: int
     orders_per_second_max: int
@@ -114,6 +115,7 @@ class View:
     exposure: Decimal
     symbol_exposure: Decimal
     unvalued: tuple[str, ...]  # held symbols without a price: exposure is then unknown
+    positions_symbol: int  # open round trips in the symbol, and opening orders that may become one
     open_orders: int
     open_orders_symbol: int
     open_exits: int  # of the position that this order would close

@@ -225,6 +225,7 @@ def _view(facts: Facts, ground: Ground, proposal: Proposal) -> View:
         exposure=book.exposure(ground.marks.prices),
         symbol_exposure=book.exposure(ground.marks.prices, symbol),
         unvalued=ground.unvalued,
+        positions_symbol=book.entries_of(symbol),
         open_orders=len(book.reservations),
         open_orders_symbol=sum(row.instrument_id == instrument.pk for row in book.reservations),
         open_exits=len(exits) if signal.position_id else 0,

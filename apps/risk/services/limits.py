@@ -22,6 +22,7 @@ RANGES: Final[dict[str, tuple[Decimal, Decimal] | tuple[int, int]]] = {
     "exposure_max": (Decimal("0.0001"), Decimal(1)),
     "collar": (Decimal("0.0001"), Decimal("0.2")),
     "exit_band": (Decimal("0.001"), Decimal("0.5")),
+    "positions_per_symbol_max": (0, 1_000),
     "open_orders_symbol_max": (0, 100),
     "open_orders_max": (0, 1_000),
     "orders_per_second_max": (0, 100),
