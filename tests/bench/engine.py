@@ -50,7 +50,7 @@ def measure() -> dict[str, float]:
     }
 
 
-def _plain(ts: np.ndarray, price: np.ndarray) -> int:  # type: ignore[type-arg]
+def _plain(ts: np.ndarray, price: np.ndarray) -> int:
     """The rule without compilation: RSI once per minute, everything else per trade."""
     closes: list[float] = []
     minute, last, strength, fired = int(ts[0]) // 60_000, 0.0, 0.0, 0

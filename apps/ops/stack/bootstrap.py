@@ -100,7 +100,7 @@ def silent_workers(names: list[str], since_ms: int) -> list[str]:
     from apps.bus import clients, streams
 
     found = clients.reader(settings.REDIS_URL).mget([streams.heartbeat_key(name) for name in names])
-    return [name for name, at in zip(names, found, strict=True) if at is None or int(at) < since_ms]  # type: ignore[arg-type]
+    return [name for name, at in zip(names, found, strict=True) if at is None or int(at) < since_ms]
 
 
 def ensure_staff_user(home: Home, runtime: Runtime) -> dict[str, Any]:
