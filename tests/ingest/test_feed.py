@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.engine.events import CoverageStart, Loss, QuoteBlock, TradeBlock, Watermark
 from proto.gen.push_pb2 import PushDataV3ApiWrapper
 from tests.ingest.market import START_MS, TOKEN, Bench, Deal, deals_frame, quote_frame
 from workers.ingest.channels import deals_channel
+from workers.ingest.progress import GRACE_MS
 from workers.ingest.trades import AGE_MAX_MS, LEAD_MAX_MS
 
 AT = START_MS + 100
@@ -236,6 +237,8 @@ def test_a_frame_that_may_have_held_trades_is_a_loss_from_the_settled_round_to_t
     assert (loss.from_ms, loss.to_ms, loss.reason) == (AT + 100, AT + 300, reason)
     assert loss.symbols == ["BTCUSDT", "XRPUSDT"]
     assert bench.tally.dropped == {reason: 1}
+    bench.send(deals_frame("BTCUSDT", [deal(id="zz", time=AT + 400)], AT + 400))
+    assert bench.events(Loss) == []
 
 
 def test_a_frame_of_a_symbol_that_was_not_asked_for_is_counted_and_is_nobodys_loss() -> None:
@@ -255,6 +258,7 @@ def test_a_message_of_another_kind_is_counted_as_unknown() -> None:
     assert bench.tally.dropped == {"unknown_message": 1}
 
 
+@settings(deadline=None)
 @given(noise=st.binary(max_size=300))
 def test_no_bytes_whatever_break_the_feed(noise: bytes) -> None:
     bench = Bench()
@@ -263,6 +267,7 @@ def test_no_bytes_whatever_break_the_feed(noise: bytes) -> None:
     assert len(bench.events(TradeBlock)) == 1
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, 400), position=st.integers(0, 400), value=st.integers(0, 255))
 def test_a_damaged_frame_yields_what_it_says_or_a_drop_never_a_crash(cut: int, position: int, value: int) -> None:
     frame = bytearray(deals_frame("BTCUSDT", [deal(), deal(id="a2")], AT))
@@ -298,6 +303,33 @@ def test_watermarks_keep_their_pause() -> None:
     for step in range(100):
         bench.send(deals_frame("BTCUSDT", [], START_MS + 1000 * step))
     assert len(bench.events(Watermark)) == 1
+
+
+def test_changed_quotes_do_not_say_that_the_trades_up_to_their_time_have_arrived() -> None:
+    bench = Bench()
+    bench.cover()
+    for second in range(10):
+        bench.send(quote_frame("BTCUSDT", f"{second + 5}.00", "20.00", START_MS + 1000 * second))
+    assert bench.events(Watermark) == []
+    bench.send(deals_frame("BTCUSDT", [deal(time=START_MS + 1_500)], START_MS + 10_000))
+    bench.send(deals_frame("BTCUSDT", [], START_MS + 20_000))
+    (mark,) = bench.events(Watermark)
+    assert mark.ts_event == START_MS + 10_000 - GRACE_MS
+
+
+def test_a_symbol_accepted_late_is_in_no_watermark_before_its_own_coverage() -> None:
+    bench = Bench()
+    bench.accept("BTCUSDT")
+    for step in range(20):
+        bench.send(deals_frame("BTCUSDT", [], START_MS + 500 * step))
+    bench.accept("XRPUSDT", initial=False)
+    bench.send(quote_frame("XRPUSDT", "0.1000", "0.2000", START_MS + 15_000))
+    bench.events()
+    for step in range(20, 60):
+        bench.send(deals_frame("BTCUSDT", [], START_MS + 500 * step))
+    marks = bench.events(Watermark)
+    assert {mark.ts_event for mark in marks if "XRPUSDT" not in mark.ordinals} != set()
+    assert all(("XRPUSDT" in mark.ordinals) == (mark.ts_event >= START_MS + 15_000) for mark in marks)
 
 
 def test_no_watermark_speaks_of_a_time_before_the_coverage() -> None:

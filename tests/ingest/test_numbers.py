@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.ingest.numbers import INT64_MAX, BadNumber, to_units
@@ -63,6 +63,7 @@ def test_bad_text_is_refused_with_its_reason(text: str, decimals: int, reason: s
     assert caught.value.reason == reason
 
 
+@settings(deadline=None)
 @given(units=st.integers(1, INT64_MAX), decimals=st.integers(0, 18), zeros=st.integers(0, 3))
 def test_what_is_written_is_read_back(units: int, decimals: int, zeros: int) -> None:
     text = f"{Decimal(units).scaleb(-decimals):f}"
@@ -70,6 +71,7 @@ def test_what_is_written_is_read_back(units: int, decimals: int, zeros: int) -> 
     assert to_units(padded, decimals) == units
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet="0123456789.+-eE,_ infaINFA\u0660\u00bd", max_size=12), decimals=st.integers(0, 18))
 def test_any_text_is_either_exact_or_refused(text: str, decimals: int) -> None:
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.ingest.progress import GRACE_MS, Progress
@@ -53,6 +53,7 @@ def claims(frames: list[Seen]) -> list[int]:
     return made
 
 
+@settings(deadline=None)
 @given(frames=replay_rounds())
 def test_no_claim_passes_a_trade_that_arrives_later_in_rounds_of_any_length(frames: list[Seen]) -> None:
     made = claims(frames)
@@ -62,6 +63,7 @@ def test_no_claim_passes_a_trade_that_arrives_later_in_rounds_of_any_length(fram
         assert all(claim + GRACE_MS < time_ms for time_ms in later)
 
 
+@settings(deadline=None)
 @given(
     jitters=st.lists(st.tuples(st.sampled_from(SYMBOLS), st.integers(0, GRACE_MS - 1), st.integers(0, 99)), max_size=60)
 )
@@ -93,3 +95,12 @@ def test_a_clock_that_stands_still_settles_by_the_second_repetition_of_one_symbo
     assert progress.settled_ms == 0
     progress.repeated_quote("A", START_MS)
     assert progress.settled_ms == START_MS
+
+
+def test_a_repetition_that_comes_late_takes_nothing_back() -> None:
+    progress = Progress()
+    progress.repeated_quote("A", START_MS)
+    progress.round_at(START_MS + 100)
+    progress.round_at(START_MS + 200)
+    progress.repeated_quote("A", START_MS)
+    assert progress.settled_ms == START_MS + 100

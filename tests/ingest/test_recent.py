@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.ingest.recent import IN_ALL_MAX, PER_SYMBOL_MAX, PER_SYMBOL_MIN, RecentIds, memory_per_symbol
 
 
+@settings(deadline=None)
 @given(ids=st.lists(st.integers(0, 40), max_size=200), size=st.integers(1, 20))
 def test_the_last_ids_are_known_and_memory_is_bounded(ids: list[int], size: int) -> None:
     recent = RecentIds(size)

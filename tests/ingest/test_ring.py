@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
@@ -37,6 +37,7 @@ def drain(ring: Ring) -> dict[int, list[Event]]:
     return shards
 
 
+@settings(deadline=None, max_examples=50)
 @given(sizes=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), max_size=60), trades_max=st.integers(1, 40))
 def test_every_trade_is_kept_in_order_or_lies_in_a_declared_loss(sizes: list[tuple[int, int]], trades_max: int) -> None:
     ring, ordinals, clock_ms = make_ring(trades_max), dict.fromkeys(range(3), 0), 0

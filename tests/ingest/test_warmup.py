@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -72,13 +72,18 @@ def test_a_bad_row_spoils_the_answer(rows: Any) -> None:
 
 
 @contextmanager
-def rest(body: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
-    """A REST server that answers everything alike; yields its address and the paths it was asked."""
+def rest(body: bytes, status: int = 200, gate: threading.Event | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A REST server that answers everything alike; yields its address and the paths it was asked.
+
+    With a gate, no answer is given before it opens.
+    """
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
+            if gate is not None:
+                gate.wait(10)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -87,7 +92,7 @@ def rest(body: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Silent."""
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -156,3 +161,39 @@ def test_a_reconnect_fetches_nothing() -> None:
         events = begin(bench)
     assert not any(isinstance(event, WarmupBar) for event in events)
     assert len(asked) == 2
+
+
+def test_the_bars_of_a_symbol_accepted_late_come_before_its_trades_and_hold_up_no_other() -> None:
+    gate = threading.Event()
+    with rest(json.dumps([row(MINUTE - 1)]).encode(), gate=gate) as (address, _):
+        bench = Bench(warmup_bars=5, rest_url=address)
+        bench.states["BTCUSDT"].warmed = True
+        bench.accept("BTCUSDT")
+        bench.send(quote_frame("BTCUSDT", "1.00", "2.00", START_MS))
+        bench.accept("XRPUSDT", initial=False)
+        bench.events()
+        for symbol in ("XRPUSDT", "BTCUSDT"):
+            bench.send(deals_frame(symbol, [("1.00", "1", 1, START_MS + 1, "a")], START_MS + 100))
+        assert [event.symbol for event in bench.events()] == ["BTCUSDT"]
+        gate.set()
+
+        def covered() -> bool:
+            bench.feed.poll(bench.clock.monotonic())
+            return not bench.feed._segments
+
+        wait_until(covered, "coverage begins")
+    assert [type(event) for event in bench.events()] == [WarmupBar, CoverageStart, TradeBlock]
+
+
+def test_bars_that_were_on_their_way_when_the_connection_ended_are_fetched_again() -> None:
+    gate = threading.Event()
+    with rest(json.dumps([row(MINUTE - 1)]).encode(), gate=gate) as (address, asked):
+        bench = Bench(warmup_bars=5, rest_url=address)
+        bench.accept()
+        bench.send(quote_frame("BTCUSDT", "1.00", "2.00", START_MS))
+        wait_until(lambda: len(asked) == 2, "asked")
+        bench.feed.closed()
+        gate.set()
+        events = begin(bench)
+    assert [type(event) for event in events][:3] == [WarmupBar, WarmupBar, CoverageStart]
+    assert len(asked) == 4

@@ -274,6 +274,14 @@ def test_a_second_token_fences_the_first(road: Road) -> None:
     assert second.end() == 0
 
 
+def test_an_ingest_with_nothing_to_publish_notices_a_newer_token_too(road: Road) -> None:
+    ingest = road.ingest(symbols=[{"symbol": "NOPEUSDT", "price_decimals": 2, "quantity_decimals": 2}])
+    wait_until(road.state, "it reports")
+    with road.valkey.client() as client:
+        client.set(streams.fence_key(EPOCH), 2)
+    assert ingest.popen.wait(timeout=5) == 3
+
+
 def test_warm_up_bars_come_first_and_end_before_the_minute_of_the_coverage(tmp_path: Path, valkey: Valkey) -> None:
     exchange = Exchange([], 1.0, tmp_path)
     symbols = [{"symbol": symbol, "price_decimals": 2, "quantity_decimals": 6} for symbol in ("BTCUSDT", "ETHUSDT")]

@@ -54,7 +54,7 @@ def judge(message: Message, requested: Iterable[str]) -> Answer:
         reason = f"code {message.code}: {message.msg}"[:_TEXT_LENGTH_MAX]
         return Answer(frozenset(), dict.fromkeys(channels, reason))
     refused = channels & {name for part in _REFUSED.findall(message.msg) for name in _names(part)}
-    accepted = (channels & _names(_REFUSED.sub(" ", message.msg))) - refused
+    accepted = (channels & _names(message.msg)) - refused
     return Answer(accepted, dict.fromkeys(refused, _reason(message.msg)))
 
 

@@ -89,9 +89,6 @@ class Feed:
 
     def closed(self) -> None:
         """Coverage ends. What was held was not covered yet."""
-        for segment in self._segments:
-            for state in segment.states:
-                state.warmed = False
         discarded = sum(len(item.publicAggreDeals.deals) for _, _, item in self._held if _is_deals(item))
         if discarded:
             self._tally.count_drop("not_covered", discarded)

@@ -98,7 +98,7 @@ class Publisher(threading.Thread):
                     if not entry_id:
                         self._on_dirty(batch.shard)  # whether the flag was new is unknown too
                         break
-                if self._appender.append(batch.shard, entry_id, payload) or unknown:
+                if self._appender.append(batch.shard, entry_id, payload):
                     self._on_dirty(batch.shard)
                 break
             except redis.RedisError as error:
