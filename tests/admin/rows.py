@@ -44,21 +44,21 @@ def make_road(symbol: str = "XRPUSDT", session: TradingSession | None = None) ->
     session = session or make_session()
     account = session.accounts.get()
     limits = account.limits.get()
-    instrument = factories.InstrumentFactory(source=session.epoch.source, symbol=symbol)
+    instrument = factories.InstrumentFactory.create(source=session.epoch.source, symbol=symbol)
     version = session.strategies.get().version
-    signal = factories.SignalFactory(session=session, instrument=instrument, strategy_version=version)
-    decision = factories.RiskDecisionFactory(signal=signal, account=account, limits=limits, checks=CHECKS[:1])
-    intent = factories.OrderIntentFactory(decision=decision)
-    order = factories.OrderFactory(
+    signal = factories.SignalFactory.create(session=session, instrument=instrument, strategy_version=version)
+    decision = factories.RiskDecisionFactory.create(signal=signal, account=account, limits=limits, checks=CHECKS[:1])
+    intent = factories.OrderIntentFactory.create(decision=decision)
+    order = factories.OrderFactory.create(
         intent=intent, status=OrderStatus.FILLED, filled_qty=Decimal(100), leaves_qty=Decimal(0), avg_px=Decimal("0.5")
     )
-    factories.OrderEventFactory(order=order, number=1)
-    position = factories.PositionFactory(account=account, instrument=instrument, opened_by=order.client_order_id)
-    trade = factories.TradeFactory(order=order, position=position)
-    leg = factories.LedgerEntryFactory(
+    factories.OrderEventFactory.create(order=order, number=1)
+    position = factories.PositionFactory.create(account=account, instrument=instrument, opened_by=order.client_order_id)
+    trade = factories.TradeFactory.create(order=order, position=position)
+    leg = factories.LedgerEntryFactory.create(
         account=account, reference=f"trade:{trade.venue}:{trade.trade_id}", amount=Decimal("-50.025000000000000001")
     )
-    factories.ReservationFactory(
+    factories.ReservationFactory.create(
         account=account, instrument=instrument, client_order_id=order.client_order_id, active=False, position=position
     )
     denied = make_denied(session, instrument)
@@ -67,8 +67,8 @@ def make_road(symbol: str = "XRPUSDT", session: TradingSession | None = None) ->
 
 def make_denied(session: TradingSession, instrument: Instrument) -> RiskDecision:
     account = session.accounts.get()
-    return factories.RiskDecisionFactory(
-        signal=factories.SignalFactory(
+    return factories.RiskDecisionFactory.create(
+        signal=factories.SignalFactory.create(
             session=session, instrument=instrument, strategy_version=session.strategies.get().version
         ),
         account=account,
@@ -82,15 +82,15 @@ def make_denied(session: TradingSession, instrument: Instrument) -> RiskDecision
 
 def make_session() -> TradingSession:
     """A session with account, limits, risk state, strategy, cursor and an ingest run."""
-    epoch = factories.FeedEpochFactory()
-    session = factories.TradingSessionFactory(epoch=epoch)
+    epoch = factories.FeedEpochFactory.create()
+    session = factories.TradingSessionFactory.create(epoch=epoch)
     TradingSession.objects.update(started_at=timezone.now() - timedelta(hours=2))
-    account = factories.AccountFactory(session=session)
-    factories.RiskStateFactory(account=account)
-    factories.RiskLimitsFactory(account=account, version=1)
-    factories.SessionStrategyFactory(session=session)
-    factories.ShardCursorFactory(epoch=epoch, processed=48_211, evaluated=40_000)
-    factories.IngestRunFactory(epoch=epoch, received=48_220, decoded=48_219, published=48_215)
+    account = factories.AccountFactory.create(session=session)
+    factories.RiskStateFactory.create(account=account)
+    factories.RiskLimitsFactory.create(account=account, version=1)
+    factories.SessionStrategyFactory.create(session=session)
+    factories.ShardCursorFactory.create(epoch=epoch, processed=48_211, evaluated=40_000)
+    factories.IngestRunFactory.create(epoch=epoch, received=48_220, decoded=48_219, published=48_215)
     return session
 
 
@@ -98,16 +98,18 @@ def make_everything() -> Road:
     """Rows in every table that the admin shows."""
     road = make_road()
     epoch = road.session.epoch
-    factories.EpochInstrumentFactory(epoch=epoch, instrument=road.instrument)
-    factories.BarFactory(epoch=epoch, instrument=road.instrument)
-    factories.CoverageFactory(epoch=epoch, instrument=road.instrument)
-    factories.DeadEntryFactory(epoch=epoch)
-    factories.FeedConnectionFactory(epoch=epoch)
-    factories.EquityPointFactory(account=road.account)
-    factories.RiskStateChangeFactory(account=road.account)
-    factories.OutboxEventFactory()
-    factories.ExitSignalFactory(position=road.position, strategy_version=road.signal.strategy_version)
+    factories.EpochInstrumentFactory.create(epoch=epoch, instrument=road.instrument)
+    factories.BarFactory.create(epoch=epoch, instrument=road.instrument)
+    factories.CoverageFactory.create(epoch=epoch, instrument=road.instrument)
+    factories.DeadEntryFactory.create(epoch=epoch)
+    factories.FeedConnectionFactory.create(epoch=epoch)
+    factories.EquityPointFactory.create(account=road.account)
+    factories.RiskStateChangeFactory.create(account=road.account)
+    factories.OutboxEventFactory.create()
+    factories.ExitSignalFactory.create(position=road.position, strategy_version=road.signal.strategy_version)
     Group.objects.get_or_create(name="viewers")
     User.objects.get_or_create(username="oli")
-    factories.VenueTradeFactory(order=factories.VenueOrderFactory(client_order_id=road.order.client_order_id))
+    factories.VenueTradeFactory.create(
+        order=factories.VenueOrderFactory.create(client_order_id=road.order.client_order_id)
+    )
     return road

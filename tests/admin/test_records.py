@@ -104,9 +104,9 @@ def test_a_list_asks_the_same_number_of_queries_however_many_rows_it_has(
     with_few = queries_of(staff, model)
     for symbol in ("ETHUSDT", "SOLUSDT", "ADAUSDT"):
         more = make_road(symbol, road.session)
-        BarFactory(epoch=road.session.epoch, instrument=more.instrument)
-        EquityPointFactory(account=road.account)
-        LedgerEntryFactory(account=road.account)
+        BarFactory.create(epoch=road.session.epoch, instrument=more.instrument)
+        EquityPointFactory.create(account=road.account)
+        LedgerEntryFactory.create(account=road.account)
         make_denied(road.session, more.instrument)
     assert queries_of(staff, model) == with_few
 

@@ -58,6 +58,7 @@ class WebServer:
 
     port: int
     log: Path
+    database_url: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,13 +66,7 @@ class WebServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        database = {**connection.get_connection_params()}
-        address = f"postgresql://{database['user']}:{database['password']}@{database['host']}:{database['port']}"
-        environment = {
-            **os.environ,
-            "DATABASE_URL": f"{address}/{connection.settings_dict['NAME']}",
-            "PYTHONWARNINGS": "error::Warning:django",
-        }
+        environment = {**os.environ, "DATABASE_URL": self.database_url or address_of_test_database()}
         program = [sys.executable, "-m", "uvicorn", "cdb_project.asgi:application", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*program, "--no-access-log"], env=environment, stdout=log, stderr=log)
@@ -86,6 +81,13 @@ class WebServer:
             self.process.kill()
             self.process.wait(10)
             self.process = None
+
+
+def address_of_test_database() -> str:
+    """The address of the database that the tests' own queries go to."""
+    database = connection.get_connection_params()
+    address = f"{database['user']}:{database['password']}@{database['host']}:{database['port']}"
+    return f"postgresql://{address}/{connection.settings_dict['NAME']}"
 
 
 def _answers(port: int) -> bool:

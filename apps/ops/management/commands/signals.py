@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -14,9 +15,10 @@ from rich.table import Table
 from apps.ops.management.commands.funnel import NO_SESSION
 from apps.portfolio.selectors import current_session
 from apps.signals.models import Signal
-from apps.staff import times
+from apps.staff import numbers, times
 
 COLUMNS = ("ts_event", "kind", "symbol", "trade_id", "price", "change", "rsi", "decision", "reasons")
+WIDTH_MIN = 120
 
 
 class Command(BaseCommand):
@@ -62,8 +64,19 @@ def row(signal: Signal) -> dict[str, Any]:
 def _show(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column.replace("_", " "))
+        table.add_column(column.replace("_", " "), no_wrap=True)
     for found in rows:
-        shown = {**found, "ts_event": times.full(found["ts_event"]), "reasons": ", ".join(found["reasons"])}
-        table.add_row(*("" if shown[column] is None else str(shown[column]) for column in COLUMNS))
-    Console(highlight=False).print(table)
+        table.add_row(*(_text(column, found[column]) for column in COLUMNS))
+    Console(highlight=False, width=max(WIDTH_MIN, Console().width)).print(table)
+
+
+def _text(column: str, value: Any) -> str:
+    if value is None:
+        return numbers.UNKNOWN
+    if column == "ts_event":
+        return times.full(value)
+    if column == "change":
+        return numbers.percent(Decimal(repr(value)), 2, signed=True)
+    if column == "rsi":
+        return numbers.rounded(Decimal(repr(value)), 1)
+    return ", ".join(value) if column == "reasons" else str(value)
