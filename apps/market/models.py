@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from django.db import models
 
+from apps.staff import times
+
 PRICE: Final[dict[str, Any]] = {"max_digits": 30, "decimal_places": 12}
 QUANTITY: Final[dict[str, Any]] = {"max_digits": 36, "decimal_places": 12}
 MONEY: Final[dict[str, Any]] = {"max_digits": 40, "decimal_places": 18}
@@ -141,7 +143,7 @@ class Bar(models.Model):
         ordering = ["-minute"]
 
     def __str__(self) -> str:
-        return f"{self.instrument_id} {self.minute}"
+        return f"{self.instrument} {times.minute_text(self.minute)}"
 
 
 class Coverage(models.Model):
@@ -162,7 +164,7 @@ class Coverage(models.Model):
         verbose_name_plural = "coverage"
 
     def __str__(self) -> str:
-        return f"{self.instrument_id} {self.minute} {self.status}: {self.reason}"
+        return f"{self.instrument} {times.minute_text(self.minute)} {self.status}: {self.reason}"
 
 
 class IngestRun(models.Model):

@@ -6,6 +6,7 @@ from django.db import models
 
 from apps.market.models import PRICE, QUANTITY, Instrument, ShardCursor
 from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
+from apps.staff import times
 
 
 class Strategy(models.Model):
@@ -120,7 +121,7 @@ class Signal(models.Model):
         indexes = [models.Index(fields=["session", "-ts_event"])]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.instrument} at {self.ts_event}"
+        return f"{self.kind} {self.instrument} {times.full(self.ts_event)}"
 
 
 class ExitWatch(models.Model):
