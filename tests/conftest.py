@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import django
 import pytest
 import redis
+from django.conf import settings
 
 from apps.ops.embedded.temporary import TemporaryServers
 
@@ -26,6 +27,8 @@ if _OURS:
     atexit.register(_OURS.stop)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 django.setup()
+# Importing the ASGI application sets Django up once more; that must not take away the handler that tests read logs with.
+settings.LOGGING_CONFIG = None
 
 
 @pytest.fixture(scope="session")
