@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.execution.models import Order, OrderEvent, VenueOrder
 from apps.execution.services import submit_order, sync_order
@@ -230,3 +232,12 @@ def test_a_rejected_order_gives_its_reservation_back() -> None:
     assert (order.status, order.reason) == ("REJECTED", "insufficient balance")
     assert not Reservation.objects.get().active
     assert world.state.exposure == 0
+
+
+def test_sending_an_order_takes_few_queries() -> None:
+    world = open_world()
+    intent = world.approved(world.entry_signal())
+    with CaptureQueriesContext(connection) as queries:
+        world.send(intent)
+    statements = [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+    assert len(statements) <= 19, "\n".join(statements)

@@ -10,17 +10,18 @@ from apps.risk.services import store_exposure
 
 
 def step(order: Order, event: Event, *, detail: str = "", sequence: int | None = None) -> None:
-    """Apply one event to the order and note it; `detail` is the reason it has now.
+    """Apply one event to the order, saved or not, and note it; `detail` is the reason it has now.
 
     Raises `StateError` for an event that its status cannot have.
     """
     after = next_status(Status(order.status), event)
+    number = 1 if order.pk is None else order.events.count() + 1
     order.status = after.value
     order.reason = detail[:200]
     order.save()
     OrderEvent.objects.create(
         order=order,
-        number=order.events.count() + 1,
+        number=number,
         event=event.value,
         status=after.value,
         detail=detail[:200],

@@ -18,7 +18,7 @@ from apps.execution.models import Order, OrderStatus
 from apps.execution.selectors import venue_of
 from apps.execution.services.steps import end_unfilled, step
 from apps.execution.services.syncing import apply_report, lose
-from apps.execution.venues.base import OrderRequest, Trigger, Venue, VenueUnclear
+from apps.execution.venues.base import OrderRequest, Trigger, Venue, VenueStatus, VenueUnclear
 from apps.outbox.pace import AtMostEvery
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.services import lock_account, save_account
@@ -74,6 +74,8 @@ def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Ord
         step(order, Event.SUBMIT)
         return order
     if refusal.event is None:
+        if order.pk is None:
+            order.save()
         if _complaints.ready(intent.pk):
             log.warning("order %s waits: %s", order.client_order_id, refusal.words)
         return None
@@ -86,22 +88,21 @@ def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Ord
 
 
 def _order_of(intent: OrderIntent, venue: str) -> Order:
-    order, _ = Order.objects.select_related("instrument", "intent").get_or_create(
+    """The intent's order; not saved yet if it is new. Under the account's lock nobody else can make it meanwhile."""
+    known = Order.objects.select_related("instrument", "intent__position").filter(intent=intent).first()
+    return known or Order(
+        intent=intent,
+        account_id=intent.account_id,
+        instrument=intent.instrument,
         client_order_id=intent.client_order_id,
-        defaults={
-            "intent": intent,
-            "account_id": intent.account_id,
-            "instrument": intent.instrument,
-            "venue": venue,
-            "side": intent.side,
-            "quantity": intent.quantity,
-            "limit_price": intent.limit_price,
-            "reducing": intent.reducing,
-            "leaves_qty": intent.quantity,
-            "ts_event": intent.ts_event,
-        },
+        venue=venue,
+        side=intent.side,
+        quantity=intent.quantity,
+        limit_price=intent.limit_price,
+        reducing=intent.reducing,
+        leaves_qty=intent.quantity,
+        ts_event=intent.ts_event,
     )
-    return order
 
 
 def _refusal(intent: OrderIntent, state: RiskState, now_ms: int, feed: FeedAge) -> Refusal | None:
@@ -127,7 +128,7 @@ def _refusal(intent: OrderIntent, state: RiskState, now_ms: int, feed: FeedAge) 
 def _send(order: Order, request: OrderRequest, venue: Venue) -> None:
     try:
         report = venue.submit(request)
-        fills = venue.trades(request.client_order_id)
+        fills = [] if report.status is VenueStatus.OPEN else venue.trades(request.client_order_id)
     except VenueUnclear as error:
         log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
         lose(order_id=order.pk, words=str(error))

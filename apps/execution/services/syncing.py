@@ -74,10 +74,12 @@ def apply_report(*, order_id: int, report: Report | None, fills: Sequence[VenueF
 
     def book() -> None:
         account, order = _locked(order_id)
+        before = account.sequence
         for fill in _new_fills(order, fills):
             _book_fill(account, order, fill)
         _follow(account, order, report)
-        save_account(account)
+        if account.sequence != before:
+            save_account(account)
 
     retry_tx(book)
 
@@ -93,6 +95,8 @@ def _locked(order_id: int) -> tuple[Account, Order]:
 
 
 def _new_fills(order: Order, fills: Sequence[VenueFill]) -> list[VenueFill]:
+    if not fills:
+        return []
     ids = [fill.trade_id for fill in fills]
     known = set(Trade.objects.filter(venue=order.venue, trade_id__in=ids).values_list("trade_id", flat=True))
     return [fill for fill in fills if fill.trade_id not in known]
