@@ -112,6 +112,12 @@ def test_the_exit_code_is_passed_on_and_nothing_is_left() -> None:
     assert not processes_naming("sleep 300")
 
 
+def test_an_orphan_that_ended_is_buried_while_the_command_goes_on() -> None:
+    """Else its number stays taken, and PostgreSQL takes a server of that number for alive."""
+    script = 'number=$(sh -c "sleep 0.1 >/dev/null & echo \\$!"); sleep 1; ! kill -0 $number 2>/dev/null'
+    assert execute("sh", "-c", script).returncode == 0
+
+
 @pytest.mark.parametrize("victim", ["command", "runner"])
 def test_a_kill_leaves_no_process(victim: str, tmp_path: Path) -> None:
     """Kill -9 of the command, and kill -9 of the runner itself: the servers end with it."""

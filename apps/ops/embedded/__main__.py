@@ -57,13 +57,24 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
     except OSError as error:
         raise Refusal(f"cannot run {command[0]}: {error.strerror}") from error
     try:
-        code = child.wait()
+        code = _wait(child.pid)
     except KeyboardInterrupt:  # the terminal has sent it to the command as well
         code = _end(child, signal.SIGINT)
     except SystemExit:
         _end(child, signal.SIGTERM)
         raise
     return 128 - code if code < 0 else code
+
+
+def _wait(pid: int) -> int:
+    """Wait for the command, and meanwhile bury the orphans that we adopted, as an init process does.
+
+    An orphan that nobody buries keeps its number; PostgreSQL would take it for a server that still runs.
+    """
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _end(child: subprocess.Popen[bytes], number: signal.Signals) -> int:
