@@ -27,7 +27,7 @@ if _OURS:
     atexit.register(_OURS.stop)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 django.setup()
-# Importing the ASGI application sets Django up once more; that must not take away the handler that tests read logs with.
+# Importing the ASGI application sets Django up once more; that must not take away the handler that caplog reads.
 settings.LOGGING_CONFIG = None
 
 
