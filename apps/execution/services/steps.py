@@ -15,7 +15,7 @@ def step(order: Order, event: Event, *, detail: str = "", sequence: int | None =
     Raises `StateError` for an event that its status cannot have.
     """
     after = next_status(Status(order.status), event)
-    number = 1 if order.pk is None else order.events.count() + 1
+    number = 1 if order._state.adding else order.events.count() + 1
     order.status = after.value
     order.reason = detail[:200]
     order.save()

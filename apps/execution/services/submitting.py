@@ -74,7 +74,7 @@ def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Ord
         step(order, Event.SUBMIT)
         return order
     if refusal.event is None:
-        if order.pk is None:
+        if order._state.adding:
             order.save()
         if _complaints.ready(intent.pk):
             log.warning("order %s waits: %s", order.client_order_id, refusal.words)
