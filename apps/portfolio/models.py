@@ -126,7 +126,9 @@ class Reservation(models.Model):
     position = models.ForeignKey(Position, on_delete=models.PROTECT, null=True, blank=True)
     currency = models.CharField(max_length=16)
     amount = models.DecimalField(**MONEY, help_text="still promised, in `currency`; 0 once released")
-    notional = models.DecimalField(**MONEY, help_text="still counted as exposure, quote currency; 0 for a reducing order")
+    notional = models.DecimalField(
+        **MONEY, help_text="still counted as exposure, quote currency; 0 for a reducing order"
+    )
     ts_event = models.BigIntegerField()
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
