@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from unfold.paginator import InfinitePaginator
 
 from apps.market.models import (
     Bar,
@@ -17,7 +16,7 @@ from apps.market.models import (
     ShardCursor,
 )
 from apps.staff.columns import links, listing
-from apps.staff.records import Record, RecordInline
+from apps.staff.records import LongRecord, Record, RecordInline
 
 
 @admin.register(Instrument)
@@ -84,9 +83,7 @@ class DeadEntryAdmin(Record):
 
 
 @admin.register(Bar)
-class BarAdmin(Record):
-    """Millions of rows: pages are walked by the key, never counted."""
-
+class BarAdmin(LongRecord):
     list_display = [
         "minute",
         "instrument",
@@ -103,17 +100,15 @@ class BarAdmin(Record):
     list_filter = ["source", "instrument"]
     list_select_related = ["instrument", "epoch"]
     search_fields = ["instrument__symbol__istartswith"]
-    paginator = InfinitePaginator
     ordering = ["-minute", "-id"]
 
 
 @admin.register(Coverage)
-class CoverageAdmin(Record):
+class CoverageAdmin(LongRecord):
     list_display = ["minute", "instrument", "status", "reason", "epoch"]
     list_filter = ["status", "instrument"]
     list_select_related = ["instrument", "epoch"]
     search_fields = ["instrument__symbol__istartswith", "reason"]
-    paginator = InfinitePaginator
     ordering = ["-minute", "-id"]
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.paginator import InfinitePaginator
 
 from apps.portfolio.models import Account, EquityPoint, LedgerEntry, Position, Reservation, TradingSession
 from apps.staff import numbers
 from apps.staff.columns import links, listing, named
-from apps.staff.records import Record
+from apps.staff.records import LongRecord, Record
 
 TRADE_REFERENCE = "trade:"
 
@@ -74,7 +73,7 @@ class AccountAdmin(Record):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(Record):
+class LedgerEntryAdmin(LongRecord):
     list_display = [
         "id",
         "ts_event",
@@ -91,7 +90,6 @@ class LedgerEntryAdmin(Record):
     search_help_text = "Exact reference, such as trade:paper:17"
     signed = frozenset({"amount"})
     road = [named(moved_by, "moved_by", "moved by"), named(other_legs, "other_legs", "legs")]
-    paginator = InfinitePaginator
     ordering = ["-id"]
 
 
@@ -137,10 +135,9 @@ class ReservationAdmin(Record):
 
 
 @admin.register(EquityPoint)
-class EquityPointAdmin(Record):
+class EquityPointAdmin(LongRecord):
     list_display = ["minute", "account", "equity", "cash", "exposure", "created_at"]
     list_filter = ["account"]
     list_select_related = ["account", "account__session"]
     search_fields = ["account__session__name"]
-    paginator = InfinitePaginator
     ordering = ["-minute", "-id"]

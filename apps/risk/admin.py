@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.contrib import admin
@@ -9,7 +10,7 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange
-from apps.staff import numbers
+from apps.staff import numbers, times
 from apps.staff.columns import link, links, named
 from apps.staff.records import Record
 
@@ -30,6 +31,8 @@ CHECK_WORDS = {
     "THROTTLE": "orders per time",
     "DUPLICATE": "the same order again",
 }
+AGES_MS = {"STALE_FEED", "STALE_SIGNAL", "DUPLICATE"}
+FRACTIONS = {"PRICE_COLLAR"}
 
 
 def check_rows(checks: Any) -> list[dict[str, Any]]:
@@ -39,8 +42,10 @@ def check_rows(checks: Any) -> list[dict[str, Any]]:
         {
             "words": check_words(str(check.get("code", ""))),
             "code": check.get("code", ""),
-            "value": _stored(check.get("value")),
-            "limit": _stored(check.get("limit")),
+            "value": _shown(str(check.get("code")), check.get("value")),
+            "value_raw": check.get("value"),
+            "limit": _shown(str(check.get("code")), check.get("limit")),
+            "limit_raw": check.get("limit"),
             "passed": check.get("passed") is True,
             "note": check.get("note") or "",
         }
@@ -53,8 +58,17 @@ def check_words(code: str) -> str:
     return CHECK_WORDS.get(code, code.replace("_", " ").lower())
 
 
-def _stored(value: Any) -> str:
-    return numbers.UNKNOWN if value is None or value == "" else str(value)
+def _shown(code: str, stored: Any) -> str:
+    """A stored figure in the unit of its check; as it stands if it is no number."""
+    if stored is None or stored == "":
+        return numbers.UNKNOWN
+    try:
+        figure = Decimal(str(stored))
+    except InvalidOperation:
+        return str(stored)
+    if code in AGES_MS:
+        return times.duration(int(figure))
+    return numbers.percent(figure, 2) if code in FRACTIONS else numbers.exact(figure)
 
 
 def checks_table(decision: RiskDecision) -> str:
@@ -67,6 +81,14 @@ def verdict_sentence(decision: RiskDecision) -> str:
 
 def reasons_in_words(decision: RiskDecision) -> str:
     return ", ".join(check_words(code) for code in decision.reasons) or numbers.UNKNOWN
+
+
+def sentence_column(decision: RiskDecision) -> str:
+    return format_html('<span class="cdb-words">{}</span>', decision.sentence)
+
+
+def signal_column(decision: RiskDecision) -> str:
+    return link(decision.signal, f"{decision.signal.kind} signal")
 
 
 def signal_instrument(decision: RiskDecision) -> str:
@@ -123,7 +145,8 @@ class RiskStateChangeAdmin(Record):
 class RiskDecisionAdmin(Record):
     list_display = [
         "sequence", "ts_event", named(signal_instrument, "signal_instrument", "instrument"), "verdict",
-        named(reasons_in_words, "reasons", "denied by"), "sentence", "signal", links("intents", "intent"),
+        named(sentence_column, "sentence", "in words"), named(reasons_in_words, "reasons", "denied by"),
+        named(signal_column, "signal", "signal"), links("intents", "intent"),
     ]  # fmt: skip
     list_filter = ["verdict", "trading_state", "signal__kind", "signal__instrument", "account"]
     list_select_related = [

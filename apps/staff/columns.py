@@ -125,8 +125,8 @@ def json_block(value: Any) -> SafeString:
     return format_html('<details><summary>as stored</summary><pre class="cdb-json">{}</pre></details>', block)
 
 
-def link(row: models.Model | None) -> str:
-    """A link to the page of a record; its text alone if the record has no page."""
+def link(row: models.Model | None, text: str = "") -> str:
+    """A link to the page of a record, under its own name or `text`; its name alone if the record has no page."""
     if row is None:
         return numbers.UNKNOWN
     meta = row._meta
@@ -134,7 +134,7 @@ def link(row: models.Model | None) -> str:
         url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=(row.pk,))
     except NoReverseMatch:
         return str(row)
-    return format_html('<a class="cdb-link" href="{}">{}</a>', url, row)
+    return format_html('<a class="cdb-link" href="{}">{}</a>', url, text or row)
 
 
 def links(accessor: str, label: str) -> Column:

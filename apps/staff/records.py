@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.paginator import InfinitePaginator
 
 from apps.staff import columns
 from apps.staff.columns import Column
@@ -33,7 +34,6 @@ class Record(_ReadOnly, ModelAdmin):  # type: ignore[misc]
 
     actions = None
     list_per_page = ROWS_PER_PAGE
-    show_full_result_count = False
     list_filter_sheet = True
     road: ClassVar[Sequence[Column]] = ()
     """Columns shown first on the detail page."""
@@ -64,6 +64,13 @@ class Record(_ReadOnly, ModelAdmin):  # type: ignore[misc]
 
     def _column(self, name: str | Column) -> str | Column:
         return _column(self.model, name, self.formats, self.signed)
+
+
+class LongRecord(Record):
+    """A table with so many rows that its pages are walked and never counted."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
 
 
 class RecordInline(_ReadOnly, TabularInline):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from apps.risk.admin import check_rows
 from apps.signals.models import Strategy
 from tests.admin.rows import make_denied, make_everything, make_road
 from tests.factories import BarFactory, EquityPointFactory, LedgerEntryFactory
@@ -192,6 +193,21 @@ def test_a_denied_decision_shows_its_sentence_and_the_failed_check_first(staff: 
     assert 'data-raw="30365.1"' in page
     assert page.index("gross exposure</td>") < page.index("free cash</td>")
     assert page.index("cdb-verdict-sentence") < page.index('data-code="EXPOSURE"')
+
+
+@pytest.mark.parametrize(
+    ("check", "shown"),
+    [
+        ({"code": "STALE_FEED", "value": "68", "limit": "2000"}, ("0.0 s", "2.0 s")),
+        ({"code": "PRICE_COLLAR", "value": "0.00315", "limit": "0.02"}, ("0.32\u202f%", "2.00\u202f%")),
+        ({"code": "EXPOSURE", "value": "2039.9999820072", "limit": "50000"}, ("2\u202f039.9999820072", "50\u202f000")),
+        ({"code": "HALTED", "value": None, "limit": None}, ("—", "—")),
+        ({"code": "SOMETHING_NEW", "value": "many", "limit": ""}, ("many", "—")),
+    ],
+)
+def test_a_check_is_shown_in_the_unit_of_its_figures(check: dict[str, str | None], shown: tuple[str, str]) -> None:
+    row = check_rows([check])[0]
+    assert (row["value"], row["limit"]) == shown
 
 
 def test_a_decision_without_stored_checks_says_so(staff: Client) -> None:

@@ -17,7 +17,7 @@ from apps.portfolio.selectors import current_session
 from apps.signals.models import Signal
 from apps.staff import numbers, times
 
-COLUMNS = ("ts_event", "kind", "symbol", "trade_id", "price", "change", "rsi", "decision", "reasons")
+COLUMNS = ("ts_event", "kind", "symbol", "price", "change", "rsi", "decision", "reasons")
 WIDTH_MIN = 120
 
 
