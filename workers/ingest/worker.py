@@ -124,6 +124,7 @@ class _Threads:
         registry = CollectorRegistry()
         doorbell = Doorbell(config.redis_url, config.drain_task)
         self._server = server
+        self._clock = clock
         self._registry = registry
         self._inbox = Inbox()
         self._bell = Bell(lambda shard: doorbell.ring(config.epoch, shard), tally, clock)
@@ -161,8 +162,9 @@ class _Threads:
         """Stop reading, pass on what was read, publish it within two seconds."""
         for connection in self._connections:
             connection.stop()
+        deadline = self._clock.monotonic() + _STOP_READING_SECONDS
         for connection in self._connections:
-            connection.join(_STOP_READING_SECONDS)
+            connection.join(self._clock.machine_seconds(max(0.0, deadline - self._clock.monotonic())))
         self._consumer.stop()
         self._consumer.join(FLUSH_SECONDS)
         self._publisher.stop(FLUSH_SECONDS)
