@@ -39,7 +39,8 @@ def examine(root: Path, console: Console) -> int:
 
 def _findings(root: Path) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield sys.version_info >= (3, 11), f"Python {version}: 3.11 or newer is needed"
+    new_enough = sys.version_info >= (3, 11)
+    yield new_enough, f"Python {version}" + ("" if new_enough else ": 3.11 or newer is needed")
     yield from _packages()
     yield from _disk(root)
     if not (root / "layout").exists():
