@@ -15,13 +15,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from apps.bus import streams
+from apps.execution.selectors import oldest_needed_entry
 from apps.execution.services import settle_stuck
 from apps.market.models import EpochInstrument, FeedConnection, FeedEpoch, IngestRun, ShardCursor
 from apps.market.selectors import current_epoch
 from apps.ops.steward.loop import Chore
 from apps.outbox.relay import publish_pending
 from apps.outbox.services import ring
-from apps.portfolio.models import Account, Position, Reservation
+from apps.portfolio.models import Account, Position
 from apps.portfolio.selectors import closes_at, current_session
 from apps.portfolio.services import record_equity
 from apps.risk.services import undecided_signals
@@ -130,10 +131,9 @@ class Duties:
         unwatched = Position.objects.filter(
             status=Position.Status.OPEN, instrument__in=members, account__session__epoch=epoch
         ).exclude(pk__in=ExitWatch.objects.values("position"))
-        triggers = list(unwatched.values_list("trigger_entry", flat=True))
-        waiting = Reservation.objects.filter(active=True, instrument__in=members, account__session__epoch=epoch)
-        oldest = [int(row.created_at.timestamp() * 1000) for row in waiting.order_by("created_at")[:1]]
-        return [streams.entry_order(entry)[0] for entry in triggers] + oldest
+        entries = list(unwatched.values_list("trigger_entry", flat=True))
+        order = oldest_needed_entry(epoch=epoch.pk, shard=shard)
+        return [streams.entry_order(entry)[0] for entry in [*entries, *([order] if order else [])]]
 
     def heartbeat(self) -> None:
         self.writer.set(streams.heartbeat_key("steward"), now_ms(), ex=3600)

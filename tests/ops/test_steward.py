@@ -1,0 +1,144 @@
+"""The steward makes up for every wake-up that was lost, and keeps what only passes by."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import redis
+from celery import current_app
+from django.conf import settings
+
+from apps.bus import clients, streams
+from apps.bus.streams import Appender
+from apps.market.models import FeedConnection, IngestRun
+from apps.ops.steward.chores import RETENTION_MS, Duties, now_ms
+from apps.ops.steward.loop import Chore, Loop
+from apps.portfolio.models import EquityPoint
+from tests import factories
+from tests.factories import START_MINUTE
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def duties(redis_client: redis.Redis) -> Duties:
+    return Duties(reader=clients.reader(settings.REDIS_URL), writer=clients.writer(settings.REDIS_URL))
+
+
+def waiting(client: redis.Redis, queue: str) -> list[dict[str, Any]]:
+    """The keyword arguments of the tasks on a queue."""
+    messages: Any = client.lrange(queue, 0, -1)
+    return [json.loads(base64.b64decode(json.loads(message)["body"]))[1] for message in messages]
+
+
+def test_a_shard_that_nobody_reads_is_rung_at_the_second_look(duties: Duties, redis_client: redis.Redis) -> None:
+    epoch = factories.FeedEpochFactory.create(shard_count=1)
+    factories.ShardCursorFactory.create(epoch=epoch, shard=0)
+    Appender(duties.writer, epoch.pk, 1).append(0, "5-0", b"x")
+    duties.ring_unread()
+    assert waiting(redis_client, "shard.0") == []
+    duties.ring_unread()
+    assert waiting(redis_client, "shard.0") == [{"epoch": epoch.pk, "shard": 0}]
+
+
+def test_a_shard_that_is_being_read_is_left_alone(duties: Duties, redis_client: redis.Redis) -> None:
+    epoch = factories.FeedEpochFactory.create(shard_count=1)
+    cursor = factories.ShardCursorFactory.create(epoch=epoch, shard=0)
+    appender = Appender(duties.writer, epoch.pk, 1)
+    for number in range(1, 5):
+        appender.append(0, f"{number}-0", b"x")
+        duties.ring_unread()
+        cursor.seen_through = f"{number}-0"
+        cursor.save()
+    assert waiting(redis_client, "shard.0") == []
+
+
+def test_the_report_of_the_ingest_becomes_rows(duties: Duties) -> None:
+    epoch = factories.FeedEpochFactory.create()
+    factories.IngestRunFactory.create(epoch=epoch, token=7)
+    connection = {
+        "name": "feed-0", "state": "STREAMING", "reason": None, "since_ms": 1_000, "last_frame_ms": 2_000,
+        "last_pong_ms": None, "subscriptions": 4, "refused": {}, "reconnects": 1, "symbols": [],
+    }  # fmt: skip
+    report = {
+        "token": 7, "written_ms": 3_000, "counts": {"received": 9, "decoded": 8, "published": 7},
+        "dropped": {"bad_price": 1}, "connections": [connection],
+    }  # fmt: skip
+    duties.writer.set(streams.feed_state_key(epoch.pk), json.dumps(report))
+    duties.note_feed()
+    run = IngestRun.objects.get(token=7)
+    assert (run.received, run.decoded, run.published, run.dropped) == (9, 8, 7, {"bad_price": 1})
+    row = FeedConnection.objects.get(epoch=epoch)
+    assert (row.state, row.subscriptions, row.reconnects, row.last_pong_at) == ("STREAMING", 4, 1, None)
+
+
+def test_equity_is_recorded_once_per_minute_that_every_shard_has_closed(duties: Duties) -> None:
+    session = factories.TradingSessionFactory.create()
+    factories.AccountFactory.create(session=session)
+    member = factories.EpochInstrumentFactory.create(epoch=session.epoch)
+    cursor = factories.ShardCursorFactory.create(epoch=session.epoch, shard=member.shard, closed_minute=None)
+    duties.record_equity()
+    assert not EquityPoint.objects.exists()
+    cursor.closed_minute = START_MINUTE
+    cursor.save()
+    duties.record_equity()
+    duties.record_equity()
+    assert EquityPoint.objects.get().minute == START_MINUTE
+
+
+def test_a_stream_is_trimmed_only_behind_every_reader(duties: Duties) -> None:
+    epoch = factories.FeedEpochFactory.create(shard_count=1)
+    member = factories.EpochInstrumentFactory.create(epoch=epoch, shard=0)
+    now = now_ms()
+    old, kept, read = now - 3 * RETENTION_MS, now - 2 * RETENTION_MS + 1, now
+    cursor = factories.ShardCursorFactory.create(epoch=epoch, shard=0, replay_from=f"{read}-0")
+    appender = Appender(duties.writer, epoch.pk, 1)
+    for at in (old, kept, read):
+        appender.append(0, f"{at}-0", b"x")
+    session = factories.TradingSessionFactory.create(epoch=epoch)
+    position = factories.PositionFactory.create(
+        account=factories.AccountFactory.create(session=session),
+        instrument=member.instrument,
+        trigger_entry=f"{old + RETENTION_MS}-0",
+    )
+
+    def left() -> list[str]:
+        return [row[0] for row in streams.read(duties.reader, epoch.pk, cursor.shard, after="0-0", count=9)]
+
+    duties.trim()
+    assert left() == [f"{old}-0", f"{kept}-0", f"{read}-0"]  # the position's exit is searched from its trigger on
+    factories.ExitWatchFactory.create(position=position, scanned_to=f"{read}-0")
+    duties.trim()
+    assert left() == [f"{read}-0"]
+
+
+def test_a_chore_that_fails_does_not_stop_the_others_and_is_tried_again() -> None:
+    done: list[str] = []
+    now = [0.0]
+
+    def broken() -> None:
+        done.append("broken")
+        raise OSError("the disk is full")
+
+    loop = Loop([Chore("broken", 1, broken), Chore("sound", 2, lambda: done.append("sound"))], clock=lambda: now[0])
+    for at in (0.0, 0.5, 1.0, 2.0):
+        now[0] = at
+        loop.turn()
+    assert done == ["broken", "sound", "broken", "broken", "sound"]
+    assert loop.chores[0].failures == 3
+
+
+def test_a_fault_of_ours_ends_the_steward_visibly() -> None:
+    def wrong() -> None:
+        raise TypeError("a mistake")
+
+    with pytest.raises(TypeError):
+        Loop([Chore("wrong", 1, wrong)]).turn()
+
+
+def test_the_tasks_it_rings_exist() -> None:
+    current_app.autodiscover_tasks(force=True)
+    assert settings.PIPELINE_ROUTES["MarketDataPublished"] in current_app.tasks
