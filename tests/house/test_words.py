@@ -90,4 +90,4 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 def test_a_path_of_one_machine_is_found() -> None:
     assert private_paths("docs/a.md", f"cd {REPOSITORY}/apps")
     assert private_paths("docs/a.md", "see " + "/home" + "/somebody/notes")
-    assert not private_paths("docs/a.md", "GET https://example.org/home/page and var/work/x")
+    assert not private_paths("docs/a.md", "GET https://example.org/home/page and var/house/x")
