@@ -24,9 +24,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from apps.ops.embedded import home as embedded_home
 from apps.ops.embedded import postgres
 from apps.ops.embedded.binaries import POSTGRES_PARTS
-from apps.ops.embedded.home import Home, Refusal, open_home, pick_port
+from apps.ops.embedded.home import Home, Refusal, forsaken_servers, open_home, pick_port, remove_servers
 from apps.ops.embedded.ready import wait_for_postgres
 from apps.ops.embedded.server import run_program
 from apps.ops.embedded.temporary import TemporaryServers
@@ -169,7 +170,7 @@ def test_a_restart_keeps_what_was_written(tmp_path: Path) -> None:
         with pytest.raises(Refusal, match=r"secret postgres_password: cannot read .*: No such file"):
             open_home(tmp_path / "data")
     finally:
-        shutil.rmtree(home.servers)
+        remove_servers(home)
 
 
 def test_a_cluster_of_another_postgresql_is_refused(temporary: TemporaryServers) -> None:
@@ -216,6 +217,20 @@ def test_a_start_that_was_cut_off_while_it_made_secrets_goes_on(tmp_path: Path) 
     assert again.secret("valkey_password")
 
 
+def test_servers_files_of_a_removed_data_directory_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root keeps them elsewhere; the doctor says which ones nobody needs any more."""
+    monkeypatch.setattr(embedded_home, "SYSTEM_DIR", tmp_path)
+    (tmp_path / "servers").mkdir()
+    kept, gone = open_home(tmp_path / "kept"), open_home(tmp_path / "gone")
+    for home in (kept, gone):
+        (tmp_path / "servers" / f"{home.instance}.owner").write_text(str(home.root))
+    assert forsaken_servers() == []
+    shutil.rmtree(gone.root)
+    assert forsaken_servers() == [(tmp_path / "servers" / gone.instance, gone.root)]
+    open_home(gone.root)  # another one of that name needs nothing of the old one
+    assert forsaken_servers() == [(tmp_path / "servers" / gone.instance, gone.root)]
+
+
 def test_modes_of_parent_directories_stay_as_they_are(tmp_path: Path) -> None:
     """Also with a data directory so deep that no Unix socket would fit into it."""
     deep = tmp_path / "a folder with spaces" / ("x" * 80) / ("y" * 80)
@@ -226,7 +241,7 @@ def test_modes_of_parent_directories_stay_as_they_are(tmp_path: Path) -> None:
     try:
         start_once(home, tmp_path)
     finally:
-        shutil.rmtree(home.servers)
+        remove_servers(home)
     assert modes_above(deep) == before
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from apps.ops.embedded import postgres, valkey
 from apps.ops.embedded.binaries import postgres_folder
-from apps.ops.embedded.home import Home, open_home, pick_port
+from apps.ops.embedded.home import Home, open_home, pick_port, remove_servers
 from apps.ops.embedded.ready import wait_for_postgres, wait_for_redis
 from apps.ops.embedded.server import run_program
 from apps.ops.stack.manager import REPOSITORY, Manager, kill_all
@@ -35,7 +34,7 @@ from apps.ops.stack.stop import stop_stack
 def home(tmp_path: Path) -> Iterator[Home]:
     home = open_home(tmp_path / "data")
     yield home
-    shutil.rmtree(home.servers, ignore_errors=True)
+    remove_servers(home)
 
 
 @pytest.fixture
@@ -148,7 +147,7 @@ def test_a_data_directory_may_be_deeper_than_any_unix_socket(tmp_path: Path) -> 
         assert manager.survivors() == []
         socket.parent.rmdir()
     finally:
-        shutil.rmtree(home.servers, ignore_errors=True)
+        remove_servers(home)
 
 
 def test_a_service_that_always_fails_is_tried_again_with_growing_pauses(tmp_path: Path) -> None:

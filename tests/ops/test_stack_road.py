@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.road.conftest import forget
 from tests.road.stack import REPOSITORY, Stack, free_port, wait_until
 
 pytestmark = [pytest.mark.road, pytest.mark.timeout(600)]
@@ -24,7 +25,7 @@ def stacks(tmp_path: Path) -> Iterator[tuple[Stack, Stack]]:
     made = (Stack(tmp_path / "one", free_port()), Stack(tmp_path / "two", free_port()))
     yield made
     for one in made:
-        one.manage("stack", "down", check=False)
+        forget(one)
 
 
 def processes_of(stack: Stack) -> list[int]:

@@ -14,14 +14,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.ops.embedded.account import SYSTEM_DIR, Account, service_account
+from apps.ops.embedded.account import SYSTEM_DIR, Account, own_directory, service_account
 
 LAYOUT_VERSION = 1
+OWNER_SUFFIX = ".owner"
+"""As root, beside the servers' folder: a file that names the data directory they belong to."""
 SECRET_NAMES = ("django_secret_key", "postgres_password", "valkey_password", "flower_password", "flower_cookie_secret")
 
 
@@ -79,6 +82,30 @@ def read_home(root: Path) -> Home:
     if version != LAYOUT_VERSION:
         raise Refusal(f"data directory {root} has layout version {version}, this program needs {LAYOUT_VERSION}")
     return Home(root, instance, SYSTEM_DIR / "servers" / instance if account else root / "servers", account)
+
+
+def claim_servers(home: Home) -> None:
+    """Make the servers' folder; as root note beside it whose it is."""
+    own_directory(home.servers, home.account)
+    if home.account:
+        home.servers.with_suffix(OWNER_SUFFIX).write_text(str(home.root), encoding="utf-8")
+
+
+def forsaken_servers() -> list[tuple[Path, Path]]:
+    """Root keeps servers' files outside the data directory: folders whose data directory is gone, and where it was."""
+    found = []
+    for note in sorted((SYSTEM_DIR / "servers").glob(f"*{OWNER_SUFFIX}")):
+        owner = Path(note.read_text(encoding="utf-8"))
+        layout = owner / "layout"
+        if not layout.exists() or note.stem not in layout.read_text(encoding="utf-8"):
+            found.append((note.with_suffix(""), owner))
+    return found
+
+
+def remove_servers(home: Home) -> None:
+    """Remove the servers' files; nothing of theirs may be running."""
+    shutil.rmtree(home.servers, ignore_errors=True)
+    home.servers.with_suffix(OWNER_SUFFIX).unlink(missing_ok=True)
 
 
 def _refuse_foreign(root: Path) -> None:

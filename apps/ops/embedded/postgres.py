@@ -6,9 +6,8 @@ import secrets
 import shutil
 from pathlib import Path
 
-from apps.ops.embedded.account import own_directory
 from apps.ops.embedded.binaries import postgres_folder
-from apps.ops.embedded.home import Home, Refusal
+from apps.ops.embedded.home import Home, Refusal, claim_servers
 from apps.ops.embedded.server import Server, run_program, write_as_account
 
 # For a machine of two cores that also runs everything else: few processes, little memory, no surprising plans.
@@ -62,7 +61,7 @@ def prepare(home: Home, port: int, *, lasting: bool = True) -> None:
 
 def _make_cluster(home: Home, *, lasting: bool) -> None:
     """Make it under another name and rename it when complete. The superuser's password is thrown away on purpose."""
-    own_directory(home.servers, home.account)
+    claim_servers(home)
     programs = postgres_folder(home)
     draft = home.servers / "postgres.new"
     shutil.rmtree(draft, ignore_errors=True)

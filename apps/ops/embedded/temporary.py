@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from apps.ops.embedded import postgres, valkey
-from apps.ops.embedded.home import Home, Refusal, open_home, pick_port, read_home
+from apps.ops.embedded.home import Home, Refusal, open_home, pick_port, read_home, remove_servers
 from apps.ops.embedded.ready import wait_for_postgres, wait_for_redis
 
 PREFIX = "cdb-temporary-"
@@ -102,5 +102,5 @@ def _sweep() -> None:
 
 def _remove(root: Path) -> None:
     if (root / "data" / "layout").exists():
-        shutil.rmtree(read_home(root / "data").servers, ignore_errors=True)
+        remove_servers(read_home(root / "data"))
     shutil.rmtree(root, ignore_errors=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from apps.ops.embedded.account import own_directory
 from apps.ops.embedded.binaries import valkey_program
-from apps.ops.embedded.home import Home
+from apps.ops.embedded.home import Home, claim_servers
 from apps.ops.embedded.server import Server, write_as_account
 
 # At its memory limit it refuses writes, which the ingest declares as a gap; without one the kernel would kill somebody.
@@ -40,7 +40,7 @@ def server(home: Home) -> Server:
 
 def prepare(home: Home, port: int, *, lasting: bool = True) -> None:
     """Make its folder if it is missing and write its configuration. One that need not last keeps no file."""
-    own_directory(home.servers, home.account)
+    claim_servers(home)
     own_directory(folder(home), home.account)
     configuration = CONFIGURATION.format(
         port=port,

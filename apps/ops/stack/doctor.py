@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from apps.ops.embedded import postgres
 from apps.ops.embedded.binaries import postgres_folder, valkey_program
-from apps.ops.embedded.home import SECRET_NAMES, Home, Refusal, port_is_free, read_home
+from apps.ops.embedded.home import OWNER_SUFFIX, SECRET_NAMES, Home, Refusal, forsaken_servers, port_is_free, read_home
 from apps.ops.stack.manager import REPOSITORY, Manager
 from apps.ops.stack.runtime import read_runtime
 
@@ -53,6 +53,8 @@ def _findings(root: Path) -> Iterator[Finding]:
         yield False, str(refusal)
         return
     yield True, f"data directory {root}: layout is current"
+    for folder, owner in forsaken_servers() if home.account else []:
+        yield False, f"{owner} is gone; if you removed it: rm -r {folder} {folder}{OWNER_SUFFIX}"
     yield from _private_files(home)
     yield from _programs(home)
     yield from _stack(home)
