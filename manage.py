@@ -18,6 +18,7 @@ def main() -> int:
 
         return stack(sys.argv[2:])
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
 
     from cdb_project.env import SettingError
 
@@ -25,6 +26,9 @@ def main() -> int:
         execute_from_command_line(sys.argv)
     except SettingError as error:
         print(f"cdb: {error}", file=sys.stderr)
+        return 2
+    except OperationalError as error:
+        print(f"cdb: the database does not answer; is the stack up? ({str(error).splitlines()[0]})", file=sys.stderr)
         return 2
     return 0
 

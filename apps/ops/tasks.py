@@ -8,7 +8,6 @@ from celery import shared_task
 from django.conf import settings
 
 from apps.bus import clients, streams
-from apps.engine.strategies import warm_kernels
 
 
 @shared_task(name="ops.note_beat", max_retries=0)
@@ -21,6 +20,8 @@ def note_beat() -> None:
 def answer(name: str, *, engine: bool) -> None:
     """Sent to one worker's queue: its answer proves broker and worker, and warms the engine where it will judge."""
     if engine:
+        from apps.engine.strategies import warm_kernels  # brings numba: only the processes that drain shall carry it
+
         warm_kernels()
     _beat(name)
 

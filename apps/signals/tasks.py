@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from celery import current_app, shared_task
 from django.conf import settings
 from django.db import OperationalError
 
 from apps.bus import clients
-from apps.signals.services import drain
+
+if TYPE_CHECKING:  # the drain brings numba, which only the processes that drain shall carry
+    from apps.signals.services.drain import Tools
 
 
 @cache
-def tools() -> drain.Tools:
+def tools() -> Tools:
     """One set of clients per worker process, made at the first task (never before a fork)."""
+    from apps.signals.services import drain
+
     return drain.Tools(
         writer=clients.writer(settings.REDIS_URL),
         reader=clients.reader(settings.REDIS_URL),
@@ -26,6 +31,8 @@ def tools() -> drain.Tools:
 @shared_task(name="signals.drain_shard", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
 def drain_shard(epoch: int, shard: int) -> None:
     """Drain one shard; ring again if there is more, and for orders that may meet their quote now."""
+    from apps.signals.services import drain
+
     found = drain.drain_shard(epoch=epoch, shard=shard, tools=tools())
     if found.orders_waiting:
         current_app.send_task(settings.PIPELINE_ROUTES["WatermarkAdvanced"], kwargs={"epoch": epoch, "shard": shard})

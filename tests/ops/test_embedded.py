@@ -308,7 +308,8 @@ def modes_above(path: Path) -> dict[Path, tuple[int, int, int]]:
 
 
 def listens(port: int | None) -> bool:
-    return any(one.laddr.port == port for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
+    rows = psutil.net_connections("tcp")
+    return any(row.laddr and row.laddr.port == port for row in rows if row.status == psutil.CONN_LISTEN)
 
 
 def processes_naming(words: str) -> list[str]:

@@ -59,7 +59,7 @@ def test_a_shard_that_is_being_read_is_left_alone(duties: Duties, redis_client: 
 def test_the_report_of_the_ingest_becomes_rows(duties: Duties) -> None:
     epoch = factories.FeedEpochFactory.create()
     factories.IngestRunFactory.create(epoch=epoch, token=7)
-    connection = {
+    connection: dict[str, Any] = {
         "name": "feed-0", "state": "STREAMING", "reason": None, "since_ms": 1_000, "last_frame_ms": 2_000,
         "last_pong_ms": None, "subscriptions": 4, "refused": {}, "reconnects": 1, "symbols": [],
     }  # fmt: skip
