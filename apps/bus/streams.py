@@ -46,7 +46,7 @@ def fence_key(epoch: int) -> str:
 
 
 def feed_state_key(epoch: int) -> str:
-    """JSON that the ingest writes about itself twice a second (workers.ingest says what is in it)."""
+    """JSON that the ingest writes about itself four times a second (workers.ingest says what is in it)."""
     return f"feed_state:{epoch}"
 
 
