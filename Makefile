@@ -6,13 +6,14 @@ SPEED ?=
 TIER ?=
 SEED ?=
 DETACH ?=
+NEW_SESSION ?=
 ARGS ?=
 
 BIN = .venv/bin
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 STACK = $(BIN)/python manage.py stack
 SERVERS = $(BIN)/python -m apps.ops.embedded exec --temporary --
-UP = --port $(PORT) $(if $(TIER),--tier $(TIER)) $(if $(DETACH),--detach)
+UP = --port $(PORT) $(if $(TIER),--tier $(TIER)) $(if $(DETACH),--detach)$(if $(NEW_SESSION), --new-session)
 DEMO = $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(SEED),--seed $(SEED))
 PIP_COMPILE = $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links \
 	--no-emit-index-url --no-emit-trusted-host
@@ -28,7 +29,7 @@ help: ## This list
 	/^[a-z%-]+:.*## / { name = $$1; sub(":", "", name); sub(".*## ", ""); printf "  make %-12s %s\n", name, $$0 }' Makefile
 
 ##@ Run it
-demo: .venv/installed-base $(PAGES) ## Trade on a market of this machine [PORT= REPLAY=file,file SPEED= TIER= SEED= DETACH=1]
+demo: .venv/installed-base $(PAGES) ## Trade on a market of this machine [PORT= REPLAY=file,file SPEED= TIER= SEED= DETACH=1 NEW_SESSION=1]
 	@echo "set-up (download and installation): $$(( $$(date +%s) - $(STARTED) )) s"
 	@$(STACK) up --mode demo $(UP) $(DEMO)
 

@@ -56,10 +56,10 @@ def test_an_old_python_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_options_reach_the_stack() -> None:
     stamps = [argument for name in ("installed-base", "bin/python") for argument in ("-o", f".venv/{name}")]
-    wanted = ("PORT=8123", "REPLAY=a.csv,b.csv", "SPEED=600", "TIER=NORMAL", "DETACH=1", "SEED=7")
+    wanted = ("PORT=8123", "REPLAY=a.csv,b.csv", "SPEED=600", "TIER=NORMAL", "DETACH=1", "SEED=7", "NEW_SESSION=1")
     shown = run("make", "--dry-run", *stamps, "demo", *wanted).stdout
     line = next(line for line in shown.splitlines() if "stack up" in line)
-    expected = "--mode demo --port 8123 --tier NORMAL --detach --replay a.csv,b.csv --speed 600 --seed 7"
+    expected = "--mode demo --port 8123 --tier NORMAL --detach --new-session --replay a.csv,b.csv --speed 600 --seed 7"
     assert line.endswith(expected)
 
 

@@ -28,6 +28,7 @@ TIERS: Final[dict[str, dict[str, Any]]] = {
     "NORMAL": {"threshold_pct": 2.0, "rsi_min": 50, "volume_multiplier": 1.0},
     "HIGH_TRUST": {"threshold_pct": 1.5, "rsi_min": 40, "volume_multiplier": 0.5},
 }
+DEFAULT_TIER: Final = "NORMAL"
 MOMENTUM: Final[dict[str, Any]] = {
     "lookback_minutes": 15,
     "turnover_min": 0,
@@ -84,8 +85,24 @@ def source_of(wanted: Wanted) -> tuple[str, str, str]:
 
 
 @transaction.atomic
+def end_unfit(*, tier: str, new_session: bool) -> bool:
+    """End the running session, and its feed epoch with it, if another one is wanted. True if one was ended.
+
+    A session and its epoch begin together, so that everything it decides can be derived from its stream. Called before
+    a replay starts too: only the epoch that goes on says from where.
+    """
+    running = TradingSession.objects.filter(ended_at__isnull=True).order_by("-id").first()
+    if running is None or (running.tier == tier and not new_session):
+        return False
+    TradingSession.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
+    FeedEpoch.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
+    return True
+
+
+@transaction.atomic
 def prepare(wanted: Wanted) -> Prepared:
     """Make or continue epoch and session. Raises `SessionRefused`, `FeedRefused` or `RestError`."""
+    end_unfit(tier=wanted.tier, new_session=wanted.new_session)
     kind, source, description = source_of(wanted)
     listed = rest.exchange_info(wanted.rest_url)
     symbols = wanted.live_symbols if wanted.mode == "live" else tuple(sorted(listed))
@@ -94,7 +111,7 @@ def prepare(wanted: Wanted) -> Prepared:
         kind=kind, source=source, description=description, shard_count=wanted.shard_count, instruments=instruments
     )
     running = TradingSession.objects.filter(ended_at__isnull=True, epoch=epoch).order_by("-id").first()
-    if running and running.tier == wanted.tier and not wanted.new_session:
+    if running:
         _refuse_other_engine(running, wanted.engine_hash)
         return Prepared(running, epoch_is_new, session_is_new=False)
     TradingSession.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
@@ -105,7 +122,7 @@ def _refuse_other_engine(session: TradingSession, engine_hash: str) -> None:
     for binding in SessionStrategy.objects.filter(session=session).select_related("version__strategy"):
         if binding.version.engine_hash != engine_hash:
             raise SessionRefused(
-                f"{session.name} began with other engine sources than these; start a new session with --new-session"
+                f"{session.name} began with other engine sources than these: start a new session (NEW_SESSION=1)"
             )
 
 

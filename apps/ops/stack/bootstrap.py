@@ -64,6 +64,13 @@ def collect_static_files() -> bool:
     return True
 
 
+def end_unfit_session(runtime: Runtime, *, new_session: bool) -> None:
+    """End the session of the last start if this one asks for another. Before the exchange, which goes on from it."""
+    from apps.ops.services.sessions import DEFAULT_TIER, end_unfit
+
+    end_unfit(tier=runtime.tier or DEFAULT_TIER, new_session=new_session)
+
+
 def prepare_session(runtime: Runtime) -> None:
     """Make or continue the session that will trade. Raises Refusal with the command's own reason."""
     from django.core.management import CommandError, call_command

@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--tier", type=str.upper, help="risk tier of the session")
     up.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8000", help="port of the pages")
     up.add_argument("--seed", type=int, help="seed of the synthetic market and of paper noise")
+    up.add_argument("--new-session", action="store_true", help="end the session of the last start and begin another")
     up.add_argument("--detach", action="store_true", help="return when everything is healthy")
     command("down", _down, "stop everything and leave no process")
     restart = command("restart", _restart, "stop and start one service, or everything with the same options")
@@ -134,7 +135,9 @@ def _up(arguments: argparse.Namespace, console: Console) -> int:
     if files:
         with progress.phase("reading the recording"):
             check_replay(files)
-    options = Options(arguments.mode, arguments.port, files, arguments.speed, arguments.tier, arguments.seed)
+    options = Options(
+        arguments.mode, arguments.port, files, arguments.speed, arguments.tier, arguments.seed, arguments.new_session
+    )
     given = {name: os.environ[name] for name in GIVEN if os.environ.get(name)}
     home = open_home(data_directory())
     signal.signal(signal.SIGTERM, _interrupt)

@@ -31,6 +31,7 @@ class Options:
     speed: float | None = None
     tier: str | None = None
     seed: int | None = None
+    new_session: bool = False  # asked once, not remembered
 
 
 @dataclass(frozen=True, slots=True)

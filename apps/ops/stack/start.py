@@ -53,7 +53,7 @@ def start_stack(
     with progress.phase("settings and addresses"):
         runtime = _plan(home, options, previous, given)
     try:
-        credentials = _start(Manager(home, runtime), progress)
+        credentials = _start(Manager(home, runtime), progress, new_session=options.new_session)
         return Started(runtime, credentials, _wait_until_healthy(home, runtime, progress))
     except BaseException:
         stop_stack(home, runtime)
@@ -83,12 +83,13 @@ def _plan(home: Home, options: Options, previous: Runtime | None, given: dict[st
     return runtime
 
 
-def _start(manager: Manager, progress: Progress) -> dict[str, Any]:
+def _start(manager: Manager, progress: Progress, *, new_session: bool) -> dict[str, Any]:
     home, runtime = manager.home, manager.runtime
     with progress.phase("PostgreSQL and Valkey"):
         _start_servers(manager)
     with progress.phase("migrations"):
         bootstrap.migrate()
+        bootstrap.end_unfit_session(runtime, new_session=new_session)
     everything = services(runtime)
     manager.start_services(one for one in everything if one.stage == EXCHANGE)
     with progress.phase("static files and staff user"):

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apps.market.rest import RestError
 from apps.market.services.feeds import FeedRefused
-from apps.ops.services.sessions import TIERS, SessionRefused, Wanted, prepare
+from apps.ops.services.sessions import DEFAULT_TIER, TIERS, SessionRefused, Wanted, prepare
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--mode", choices=("demo", "replay", "live"), required=True)
-        parser.add_argument("--tier", choices=tuple(TIERS), default="NORMAL")
+        parser.add_argument("--tier", choices=tuple(TIERS), default=DEFAULT_TIER)
         parser.add_argument("--replay-file", action="append", default=[], type=Path)
         parser.add_argument("--rest-url", default=settings.RUNTIME.get("exchange", {}).get("rest_url"))
         parser.add_argument("--seed", type=int, default=1)
