@@ -111,11 +111,11 @@ lock: install-dev ## Pin the newest allowed versions with their hashes
 	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# `npm ci` empties its folder first, stamps included.
+# `npm ci` empties its folder first, stamps included. Node trusts the certificates of this machine, as pip does.
 $(PAGES): requirements/npm/package-lock.json | .venv/installed-base
-	$(RUN) npm ci --omit=dev --prefix requirements/npm --loglevel=error
+	$(RUN) NODE_USE_SYSTEM_CA=1 npm ci --omit=dev --prefix requirements/npm --loglevel=error
 	@touch $@
 
 $(PAGES)-dev: $(PAGES)
-	$(RUN) npm ci --prefix requirements/npm --loglevel=error
+	$(RUN) NODE_USE_SYSTEM_CA=1 npm ci --prefix requirements/npm --loglevel=error
 	@touch $(PAGES) $@
