@@ -3,9 +3,10 @@
 A strategy module gives a state dtype that begins with `HEAD`, and two jitted functions:
 
     on_bar(state, parameters, close, turnover)                       a minute has closed
-    on_trade(state, parameters, ts, minute, price, out) -> code      WARMING, QUIET or FIRED; fills out[0..2]
+    on_trade(state, parameters, ts, minute, price, figures, row)     gives WARMING, QUIET or FIRED
 
-`out` holds change, rsi and turnover. Prices and turnovers are float64 in quote units: they feed indicators only.
+A strategy that fires fills `figures[row]` with change, rsi and turnover. Prices and turnovers are float64 in quote
+units: they feed indicators only.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def _scan(state: Any, parameters: Any, ts: Any, price: Any, quantity: Any, fired
         _close_through(record, parameters, minute)
         record.last_price = price[index]
         record.open_turnover += price[index] * quantity[index]
-        code = on_trade(record, parameters, ts[index], minute, price[index], figures[signals])  # type: ignore[name-defined]  # noqa: F821
+        code = on_trade(  # type: ignore[name-defined]  # noqa: F821
+            record, parameters, ts[index], minute, price[index], figures, signals
+        )
         if code != WARMING:
             judged += 1
         if code == FIRED:

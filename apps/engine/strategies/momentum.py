@@ -117,7 +117,7 @@ def _smooth(state: Any, gain: float, loss: float) -> None:
 
 
 @numba.njit(cache=True)
-def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, out: Any) -> int:
+def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, figures: Any, row: int) -> int:
     if not state.warm:
         return WARMING
     change = price / state.ref - 1.0
@@ -130,9 +130,9 @@ def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, o
         return QUIET
     state.signals += 1
     state.last_signal = ts
-    out[0] = change
-    out[1] = state.rsi
-    out[2] = turnover
+    figures[row, 0] = change
+    figures[row, 1] = state.rsi
+    figures[row, 2] = turnover
     return FIRED
 
 
