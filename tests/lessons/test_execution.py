@@ -30,7 +30,7 @@ T = TRIGGER_MS
 def test_a_coin_of_any_price_is_bought_near_its_own_price(
     redis_client: redis.Redis, tmp_path: Path, decimals: int, ticks: int
 ) -> None:
-    """The fill lies between the ask and the order's limit, at a tick of this coin: no constant, no rounding to cents."""
+    """The fill lies between the ask and the order's limit, at a tick of this coin: no constant, no whole cents."""
     world = open_world(price_decimals=decimals)
     ask = ticks + 1
     price, limit = D(ticks).scaleb(-decimals), D(ticks * 102 // 100).scaleb(-decimals)

@@ -84,7 +84,7 @@ def test_no_record_of_the_road_stands_without_the_one_before_it(model: type[mode
     assert field.remote_field.on_delete is models.PROTECT
 
 
-# --- words --------------------------------------------------------------------------------------------------------------
+# --- words ------------------------------------------------------------------------------------------------------------
 
 STATUS_FIELDS: Final = {"status", "verdict", "trading_state"}
 COMPARED: Final = re.compile(rf"^(?:\w+__)?({'|'.join(STATUS_FIELDS)})(?:__(?:in|exact|iexact))?$")
@@ -112,7 +112,7 @@ def test_no_query_asks_for_a_status_that_is_spelt_otherwise_than_it_is_stored() 
     assert not {(name, word) for name, word in asked if word not in stored_words()}
 
 
-# --- times --------------------------------------------------------------------------------------------------------------
+# --- times ------------------------------------------------------------------------------------------------------------
 
 
 def naive_times(text: str) -> list[str]:
@@ -140,7 +140,7 @@ def test_a_time_comes_back_from_the_database_in_utc() -> None:
     assert TradingSession.objects.get().started_at.utcoffset() == timedelta(0)
 
 
-# --- what survives --------------------------------------------------------------------------------------------------------
+# --- what survives ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -170,7 +170,7 @@ def test_a_halt_outlives_an_emptied_redis(redis_client: redis.Redis) -> None:
     assert RiskState.objects.get(account=world.account).state_set_by == "mara"
 
 
-# --- proofs -------------------------------------------------------------------------------------------------------------
+# --- proofs -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db

@@ -15,7 +15,6 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.engine.risk.values import Reason
 from apps.market.models import Instrument
-from apps.portfolio.models import Account
 from apps.risk.models import RiskDecision, RiskLimits, RiskState, TradingState
 from apps.risk.services import set_trading_state
 from tests.factories import PositionFactory, ReservationFactory
@@ -146,7 +145,7 @@ def test_a_symbol_that_is_full_stops_only_itself() -> None:
     assert decided(world, "ADAUSDT").verdict == "approved"
 
 
-# --- equity is what the account is worth --------------------------------------------------------------------------------
+# --- equity is what the account is worth ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("initial", "quantity"), [("10000", 400), ("100000", 4_000), ("730000", 29_200)])
@@ -166,7 +165,7 @@ def test_the_account_is_read_once_per_decision_and_under_its_lock() -> None:
     assert "FOR UPDATE" in money[0]
 
 
-# --- what is known is stored, and what is stored ends ---------------------------------------------------------------------
+# --- what is known is stored, and what is stored ends -----------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
