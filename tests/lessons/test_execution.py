@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -35,7 +36,7 @@ def test_a_coin_of_any_price_is_bought_near_its_own_price(
     ask = ticks + 1
     price, limit = D(ticks).scaleb(-decimals), D(ticks * 102 // 100).scaleb(-decimals)
     entry = world.publish(redis_client, quotes((T - 5, ticks - 1, 10**9, ask, 10**9)), trades((T, ticks)))
-    quote = {"bid": price, "ask": price, "quote_ts": T - 5}
+    quote: dict[str, Any] = {"bid": price, "ask": price, "quote_ts": T - 5}
     intent = world.approved(world.entry_signal(ts_event=T, entry_id=entry, price=price, median_price=price, **quote))
     assert intent.limit_price == limit
     world.send(intent)
