@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.db import models
 
 from apps.execution.models import Order, OrderStatus, Trade
-from apps.ops.verify.money_checks import check_exposure, check_money
+from apps.ops.verify.money_checks import check_decisions, check_exposure, check_money
 from apps.ops.verify.result import Check
 from apps.portfolio.models import Position, TradingSession
 from apps.risk.models import OrderIntent, RiskDecision, RiskState, TradingState
@@ -174,7 +174,7 @@ def test_a_halt_outlives_an_emptied_redis(redis_client: redis.Redis) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("check", [check_money, check_exposure])
+@pytest.mark.parametrize("check", [check_decisions, check_money, check_exposure])
 def test_a_check_of_a_session_in_which_nothing_happened_has_not_passed(
     check: Callable[[TradingSession], Check],
 ) -> None:

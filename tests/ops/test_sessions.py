@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from apps.execution.selectors import venue_of
 from apps.market.models import EpochInstrument, FeedEpoch, ShardCursor
 from apps.market.rest import exchange_info
 from apps.market.services.feeds import FeedRefused, store_instruments
@@ -66,6 +67,14 @@ def test_the_first_start_makes_everything_that_trading_needs(rest_url: str) -> N
     assert sum(LedgerEntry.objects.filter(account=account).values_list("amount", flat=True)) == 0
     assert ShardCursor.objects.filter(epoch=made.session.epoch).count() == 4
     assert EpochInstrument.objects.filter(epoch=made.session.epoch).count() >= 8
+
+
+def test_a_session_states_exactly_the_settings_that_its_paper_venue_reads(rest_url: str) -> None:
+    session = prepare(wanted(rest_url)).session
+    assert venue_of(session).name == "paper"
+    session.config["paper"]["slippage"] = "5"
+    with pytest.raises(ValueError, match="paper settings are"):
+        venue_of(session)
 
 
 def test_the_same_start_again_continues(rest_url: str) -> None:

@@ -159,8 +159,8 @@ def check_fills(database_url: str, session_id: int, symbols: dict[str, Symbol]) 
             quantity=quantity,
             ts_trigger=ts_trigger,
             latency_ms=int(paper["latency_ms"]),
-            base_bps=Decimal(paper["slippage_base_bps"]),
-            impact_bps=Decimal(paper["slippage_impact_bps"]),
+            base_bps=Decimal(paper["base_bps"]),
+            impact_bps=Decimal(paper["impact_bps"]),
         )
         if wanted != (ts_event, price, fee):
             faults.append(

@@ -22,18 +22,18 @@ from apps.market.models import Instrument
 from apps.outbox.transactions import retry_tx
 
 NAME: Final = "paper"
-LATENCY_MS: Final = 150
-BASE_BPS: Final = "1"
-IMPACT_BPS: Final = "10"
+SETTINGS: Final = frozenset({"latency_ms", "base_bps", "impact_bps"})
 
 
 class PaperVenue:
-    """`settings` are the session's: `latency_ms`, `base_bps` and `impact_bps`, each with a default."""
+    """`settings` are the session's frozen ones. Raises ValueError unless they are exactly `SETTINGS`: no defaults."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._latency_ms = int(settings.get("latency_ms", LATENCY_MS))
-        self._base_bps = Decimal(str(settings.get("base_bps", BASE_BPS)))
-        self._impact_bps = Decimal(str(settings.get("impact_bps", IMPACT_BPS)))
+        if settings.keys() != SETTINGS:
+            raise ValueError(f"paper settings are {sorted(settings)}, must be {sorted(SETTINGS)}")
+        self._latency_ms = int(settings["latency_ms"])
+        self._base_bps = Decimal(str(settings["base_bps"]))
+        self._impact_bps = Decimal(str(settings["impact_bps"]))
 
     @property
     def name(self) -> str:

@@ -37,7 +37,7 @@ MOMENTUM: Final[dict[str, Any]] = {
     "take_profit_pct": "6.0",
     "max_holding_minutes": 240,
 }
-PAPER: Final[dict[str, Any]] = {"latency_ms": 150, "slippage_base_bps": "1", "slippage_impact_bps": "10"}
+PAPER: Final[dict[str, Any]] = {"latency_ms": 150, "base_bps": "1", "impact_bps": "10"}
 
 
 class SessionRefused(Exception):
