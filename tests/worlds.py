@@ -154,7 +154,7 @@ def open_world(
 def quotes(*rows: tuple[int, int, int, int, int], symbol: str = "XRPUSDT") -> QuoteBlock:
     """(event time, bid, bid size, ask, ask size), in ticks and steps."""
     columns = [list(column) for column in zip(*rows, strict=True)]
-    return QuoteBlock(symbol, NOW_MS, *columns)
+    return QuoteBlock(symbol, 1, NOW_MS, *columns)
 
 
 def trades(*rows: tuple[int, int], symbol: str = "XRPUSDT", ordinal: int = 1) -> TradeBlock:

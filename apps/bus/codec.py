@@ -11,7 +11,17 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
-from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
+from apps.engine.events import (
+    Backfill,
+    CoverageEnd,
+    CoverageStart,
+    Event,
+    Loss,
+    QuoteBlock,
+    TradeBlock,
+    WarmupBar,
+    Watermark,
+)
 
 TAGS: Final[dict[int, type[Event]]] = {
     1: TradeBlock,
@@ -20,6 +30,8 @@ TAGS: Final[dict[int, type[Event]]] = {
     4: CoverageStart,
     5: Loss,
     6: WarmupBar,
+    7: CoverageEnd,
+    8: Backfill,
 }
 ENTRY_BYTES_MAX: Final = 8 * 1024 * 1024
 
@@ -28,7 +40,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder()
 _COLUMNS: Final = {
     kind: tuple(f.name for f in fields(kind) if "list" in str(f.type) and f.name != "symbols")
-    for kind in (TradeBlock, QuoteBlock)
+    for kind in (TradeBlock, QuoteBlock, Backfill)
 }
 
 
@@ -51,7 +63,7 @@ def encode(events: list[Event]) -> bytes:
 
 
 def _values(event: Event) -> tuple[Any, ...]:
-    if isinstance(event, TradeBlock | QuoteBlock):
+    if isinstance(event, TradeBlock | QuoteBlock | Backfill):
         return tuple(getattr(event, field.name) for field in fields(event))  # astuple would copy every column
     return astuple(event)
 
@@ -74,8 +86,8 @@ def _event(row: Any) -> Event:
         raise CodecError("unknown event tag")
     tag = row[0]
     event = TAGS[tag](*msgspec.convert(row[1:], _ROWS[tag]))
-    if isinstance(event, TradeBlock | QuoteBlock):
+    if isinstance(event, TradeBlock | QuoteBlock | Backfill):
         lengths = {len(getattr(event, name)) for name in _COLUMNS[type(event)]}
-        if len(lengths) != 1 or 0 in lengths:
+        if len(lengths) != 1 or (0 in lengths and not isinstance(event, Backfill)):
             raise CodecError(f"columns of a {type(event).__name__} differ in length")
     return event

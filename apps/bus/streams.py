@@ -50,6 +50,21 @@ def feed_state_key(epoch: int) -> str:
     return f"feed_state:{epoch}"
 
 
+def feed_orders_key(epoch: int) -> str:
+    """What the ingest is to do (apps.bus.orders); written anew every second, so nothing is lost with Redis."""
+    return f"feed_orders:{epoch}"
+
+
+def repair_outcomes_key(epoch: int) -> str:
+    """Hash in which the ingest answers repairs that it was asked for (apps.bus.orders)."""
+    return f"repair_outcomes:{epoch}"
+
+
+def transitions_key(epoch: int) -> str:
+    """Bounded stream of the connections' changes of state, each a JSON object in field `b`."""
+    return f"feed_transitions:{epoch}"
+
+
 def heartbeat_key(name: str) -> str:
     """Where a process writes the wall time (ms, as text) of its last round of work; expires when it stops."""
     return f"heartbeat:{name}"

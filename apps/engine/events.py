@@ -37,6 +37,7 @@ class QuoteBlock:
     """Changed best bids and asks of one symbol, oldest first. Columns have equal length, never 0."""
 
     symbol: str
+    token: int
     ts_init: int
     ts_event: list[int]
     bid: list[int]
@@ -73,6 +74,20 @@ class CoverageStart:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageEnd:
+    """These symbols are not delivered any more and will not be soon: refused, or no longer wanted.
+
+    Whoever waits for all symbols of a shard stops waiting for these until their coverage starts again. An
+    interruption that is being mended is no end.
+    """
+
+    token: int
+    ts_init: int
+    symbols: list[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Trades of these symbols may be missing between the two event times (inclusive): a dropped frame, an overflow."""
 
@@ -102,4 +117,24 @@ class WarmupBar:
     ts_init: int
 
 
-Event = TradeBlock | QuoteBlock | Watermark | CoverageStart | Loss | WarmupBar
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """One closed minute of a symbol as the exchange's REST tells it afterwards; it takes the place of the minute's bar.
+
+    Rows are oldest first and may be none: a minute without trades. They carry no ids; the times of rows of `aggTrades`
+    are whole seconds, and rows of one taker at one price are merged. Volume, open, high, low and close agree with the
+    exchange's kline. Raises nothing.
+    """
+
+    token: int
+    symbol: str
+    minute: int
+    ts_init: int
+    source: str  # "trades" or "aggTrades"
+    ts_event: list[int]
+    price: list[int]
+    quantity: list[int]
+    side: list[int]
+
+
+Event = TradeBlock | QuoteBlock | Watermark | CoverageStart | CoverageEnd | Loss | WarmupBar | Backfill

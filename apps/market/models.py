@@ -66,6 +66,12 @@ class EpochInstrument(models.Model):
     epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="members")
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
     shard = models.PositiveSmallIntegerField()
+    followed = models.BooleanField(default=True, help_text="subscribed at present; symbols come and go while running")
+    why = models.CharField(max_length=200, blank=True, help_text="why it is, or is no longer, followed")
+    changed_at = models.DateTimeField(auto_now=True)
+    swept_minute = models.BigIntegerField(
+        null=True, blank=True, help_text="last minute whose volume was compared with the exchange's klines"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["epoch", "instrument"], name="instrument_once_per_epoch")]
@@ -121,6 +127,7 @@ class Bar(models.Model):
     class Source(models.TextChoices):
         TRADES = "trades"
         KLINES = "klines"
+        BACKFILL = "backfill"
 
     epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
@@ -146,8 +153,37 @@ class Bar(models.Model):
         return f"{self.instrument} {times.minute_text(self.minute)}"
 
 
+class Gap(models.Model):
+    """An interruption of one instrument's trades: neighbouring minutes that became UNPROVEN for one reason."""
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        FILLED = "filled"
+        PARTIAL = "partial"
+        UNFILLABLE = "unfillable"
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="gaps")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    first_minute = models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")
+    last_minute = models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")
+    reason = models.CharField(max_length=100)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.OPEN)
+    rows = models.PositiveIntegerField(default=0, help_text="rows that REST gave for its minutes")
+    opened_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["epoch", "status"], name="gap_by_status")]
+
+    def __str__(self) -> str:
+        return f"{self.instrument} {times.minute_text(self.first_minute)}: {self.reason}"
+
+
 class Coverage(models.Model):
-    """A minute that is not PROVEN. A minute with a bar and without a row here is PROVEN."""
+    """A minute that is not PROVEN. A minute with a bar and without a row here is PROVEN.
+
+    PROVEN is provisional until `EpochInstrument.swept_minute` has passed the minute.
+    """
 
     class Status(models.TextChoices):
         BACKFILLED = "backfilled"
@@ -158,9 +194,18 @@ class Coverage(models.Model):
     minute = models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")
     status = models.CharField(max_length=12, choices=Status.choices)
     reason = models.CharField(max_length=100)
+    gap = models.ForeignKey(Gap, on_delete=models.PROTECT, null=True, blank=True, related_name="minutes")
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="times REST was asked for this minute")
+    next_attempt_at = models.DateTimeField(null=True, blank=True, help_text="empty: not to be asked for again")
+    detail = models.CharField(max_length=200, blank=True, help_text="what the last attempt found")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["epoch", "instrument", "minute"], name="coverage_once")]
+        indexes = [
+            models.Index(
+                fields=["epoch", "next_attempt_at"], name="coverage_to_repair", condition=models.Q(status="unproven")
+            )
+        ]
         verbose_name_plural = "coverage"
 
     def __str__(self) -> str:
@@ -203,3 +248,105 @@ class FeedConnection(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.state}"
+
+
+class FeedTransition(models.Model):
+    """One change of state of one connection. Bounded history: the steward drops the oldest."""
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="transitions")
+    entry_id = models.CharField(max_length=40, help_text="where it stood on the stream of transitions")
+    token = models.BigIntegerField(help_text="of the ingest that reported it")
+    connection = models.CharField(max_length=40)
+    at = models.DateTimeField()
+    from_state = models.CharField(max_length=20)
+    to_state = models.CharField(max_length=20)
+    category = models.CharField(max_length=40, help_text="the reason as one of a closed list")
+    reason = models.CharField(max_length=200, blank=True)
+    closed_by = models.CharField(max_length=20, blank=True, help_text="us, exchange or network")
+    code = models.IntegerField(null=True, blank=True, help_text="close code of the exchange")
+    age_ms = models.BigIntegerField(null=True, blank=True, help_text="of the socket")
+    last_frame_age_ms = models.BigIntegerField(null=True, blank=True)
+    last_pong_age_ms = models.BigIntegerField(null=True, blank=True)
+    bytes_in = models.BigIntegerField(null=True, blank=True)
+    subscriptions = models.PositiveSmallIntegerField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "entry_id"], name="transition_once")]
+        indexes = [models.Index(fields=["epoch", "connection", "-at"], name="transition_by_connection")]
+        ordering = ["-at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.connection} {self.from_state} -> {self.to_state}"
+
+
+class IngestLease(models.Model):
+    """Who may write an epoch's stream. The ingest takes and renews it with SQL of its own (workers.ingest.lease)."""
+
+    epoch = models.OneToOneField(FeedEpoch, on_delete=models.PROTECT, related_name="lease")
+    token = models.BigIntegerField(default=0)
+    holder = models.CharField(max_length=100, blank=True, help_text="host and process")
+    acquired_at = models.DateTimeField(null=True, blank=True)
+    renewed_at = models.DateTimeField(null=True, blank=True, help_text="empty: given back")
+
+    def __str__(self) -> str:
+        return f"lease {self.token} of epoch {self.epoch_id}"
+
+
+class KlineDoubt(models.Model):
+    """A minute whose volume differs from the exchange's kline. It becomes UNPROVEN through the stream."""
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    minute = models.BigIntegerField(help_text="minutes since 1970-01-01 00:00 UTC")
+    ours = models.DecimalField(**QUANTITY)
+    theirs = models.DecimalField(**QUANTITY)
+    found_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True, blank=True, help_text="when the ledger had taken it in")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "instrument", "minute"], name="kline_doubt_once")]
+
+    def __str__(self) -> str:
+        return f"{self.instrument} {times.minute_text(self.minute)}: {self.ours} here, {self.theirs} there"
+
+
+class ScreenerRule(models.Model):
+    """How the symbols to follow are chosen. Immutable; the newest row is in force."""
+
+    class Mode(models.TextChoices):
+        FIXED = "fixed"
+        TURNOVER = "turnover"
+        MOVEMENT = "movement"
+
+    mode = models.CharField(max_length=12, choices=Mode.choices)
+    count = models.PositiveSmallIntegerField(default=0, help_text="how many to follow; the fixed list ignores it")
+    quote_asset = models.CharField(max_length=16)
+    turnover_min = models.DecimalField(**MONEY, default=0, help_text="24 h turnover below which none is chosen")
+    always = models.JSONField(default=list, help_text="symbols that are followed whatever their rank")
+    never = models.JSONField(default=list, help_text="symbols that are never followed")
+    refresh_minutes = models.PositiveIntegerField(default=60)
+    author = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.count or len(self.always)} ({self.quote_asset})"
+
+
+class ScreenerRun(models.Model):
+    """One choice of symbols with what it was made on."""
+
+    rule = models.ForeignKey(ScreenerRule, on_delete=models.PROTECT, related_name="runs")
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
+    at = models.DateTimeField(auto_now_add=True)
+    considered = models.PositiveIntegerField()
+    rows = models.JSONField(help_text="per symbol near the choice: rank, turnover, movement, verdict and why")
+    added = models.JSONField(default=list)
+    removed = models.JSONField(default=list)
+    error = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"choice of {self.at:%Y-%m-%d %H:%M}"

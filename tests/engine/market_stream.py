@@ -90,4 +90,4 @@ def block_of(rows: list[Print], ordinal: int, token: int = 1) -> TradeBlock:
 
 def quote_block(symbol: str, *rows: tuple[int, int, int, int, int]) -> QuoteBlock:
     ts, bid, bid_quantity, ask, ask_quantity = (list(column) for column in zip(*rows, strict=True))
-    return QuoteBlock(symbol, 7, ts, bid, bid_quantity, ask, ask_quantity)
+    return QuoteBlock(symbol, 1, 7, ts, bid, bid_quantity, ask, ask_quantity)

@@ -86,7 +86,7 @@ def test_coverage_and_warm_up_survive_an_overflow_and_quotes_are_sent_again() ->
     ring = make_ring(BATCH_TRADES_MAX)
     start = CoverageStart(TOKEN, 5, 1, ["A"], "ingest start")
     bar = WarmupBar("A", 0, 1, 1, 1, 1, 1, 1, 1)
-    quote = QuoteBlock("A", 1, [12], [1], [1], [2], [1])
+    quote = QuoteBlock("A", 1, 1, [12], [1], [1], [2], [1])
     mark = Watermark(TOKEN, 11, 1, {"A": 0})
     ring.put(batch(0, bar, start, mark, quote, trades("A", 1, [11] * 400)))
     assert ring.put(batch(0, trades("A", 401, [20] * 400))) == {"A"}
@@ -99,7 +99,7 @@ def test_coverage_and_warm_up_survive_an_overflow_and_quotes_are_sent_again() ->
 def test_a_flood_of_quotes_is_bounded_too() -> None:
     ring = make_ring(rows_max=100)
     for number in range(500):
-        ring.put(batch(number % 2, QuoteBlock("AB"[number % 2], 1, [number] * 30, *[[1] * 30] * 4)))
+        ring.put(batch(number % 2, QuoteBlock("AB"[number % 2], 1, 1, [number] * 30, *[[1] * 30] * 4)))
     assert sum(len(events) for events in drain(ring).values()) <= 8
 
 

@@ -69,7 +69,7 @@ class Builder:
             last.ask.append(ask)
             last.ask_quantity.append(ask_quantity)
             return
-        block = QuoteBlock(state.symbol, ts_init, [ts_event], [bid], [bid_quantity], [ask], [ask_quantity])
+        block = QuoteBlock(state.symbol, self.token, ts_init, [ts_event], [bid], [bid_quantity], [ask], [ask_quantity])
         batch.events.append(block)
 
     def add_event(self, shard: int, event: Watermark | CoverageStart | Loss | WarmupBar) -> None:
