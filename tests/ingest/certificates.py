@@ -26,9 +26,9 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
 
-def make_authority(folder: Path) -> Authority:
+def make_authority(folder: Path, common_name: str = "test authority") -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("test authority")
+    name = _name(common_name)
     certificate = _builder(name, name, key, days=(-1, 30)).add_extension(
         x509.BasicConstraints(ca=True, path_length=None), critical=True
     )

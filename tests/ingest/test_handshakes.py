@@ -68,9 +68,14 @@ def test_a_certificate_that_verifies_is_all_it_takes(tmp_path: Path, authority: 
     [
         pytest.param(lambda folder, _: server_files(folder, None), "self-signed", id="signed by itself"),
         pytest.param(
-            lambda folder, _: server_files(folder, make_authority(folder)),
+            lambda folder, _: server_files(folder, make_authority(folder, "somebody else")),
             "unable to get local issuer",
             id="unknown authority",
+        ),
+        pytest.param(
+            lambda folder, _: server_files(folder, make_authority(folder)),
+            "certificate signature failure",
+            id="authority of the same name",
         ),
         pytest.param(lambda folder, authority: server_files(folder, authority, days=(-9, -2)), "expired", id="expired"),
         pytest.param(
