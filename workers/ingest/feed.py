@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
-
-from google.protobuf.message import DecodeError
+from typing import Final
 
 from apps.engine.events import CoverageStart, Loss, Watermark
-from proto.gen.push_pb2 import PushDataV3ApiWrapper
 from workers.ingest.builder import Builder
-from workers.ingest.channels import deals_channel, quotes_channel
 from workers.ingest.clock import Clock
+from workers.ingest.decoder import DealsFrame, FeedProtocolError, Frame, QuoteFrame, channels_for, decode
 from workers.ingest.progress import Progress
-from workers.ingest.symbols import QuoteTexts, SymbolState
+from workers.ingest.symbols import SymbolState
 from workers.ingest.tally import Tally
 from workers.ingest.trades import TIME_MAX_MS, check_quote, check_trades
 from workers.ingest.warmup import Warmup, WarmupJob
 
-DEALS: Final = "publicAggreDeals"
-QUOTES: Final = "publicAggreBookTicker"
-_KINDS: Final = {DEALS: "deals", QUOTES: "quotes"}
 SEND_JUMP_MAX_MS: Final = 24 * 3600 * 1000
 HELD_FRAMES_MAX: Final = 6_000
 WATERMARKS_PER_SECOND_MAX: Final = 20
@@ -51,10 +45,7 @@ class Feed:
     ) -> None:
         self.name = name
         self._states = {state.symbol: state for state in states}
-        self._channels: dict[str, tuple[str, SymbolState]] = {}
-        for symbol, state in self._states.items():
-            self._channels[deals_channel(symbol)] = (DEALS, state)
-            self._channels[quotes_channel(symbol)] = (QUOTES, state)
+        self._channels = channels_for(self._states)
         self._builder = builder
         self._warmup = warmup
         self._tally = tally
@@ -68,7 +59,7 @@ class Feed:
         """A new connection: nothing is covered and nothing is known about its progress."""
         self._progress = Progress()
         self._segments: list[_Segment] = []
-        self._held: list[tuple[SymbolState, int, Any]] = []
+        self._held: list[tuple[SymbolState, int, Frame | Loss]] = []
         self._covered: dict[int, list[SymbolState]] = {}
         self._marked_ms: dict[int, int] = {}
         self._mark_at: dict[int, float] = {}
@@ -89,7 +80,7 @@ class Feed:
 
     def closed(self) -> None:
         """Coverage ends. What was held was not covered yet."""
-        discarded = sum(len(item.publicAggreDeals.deals) for _, _, item in self._held if _is_deals(item))
+        discarded = sum(len(item.deals) for _, _, item in self._held if isinstance(item, DealsFrame))
         if discarded:
             self._tally.count_drop("not_covered", discarded)
         self.opened()
@@ -104,59 +95,44 @@ class Feed:
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def frame(self, payload: bytes, ts_init: int) -> None:
-        try:
-            wrapper = PushDataV3ApiWrapper.FromString(payload)
-        except DecodeError:
-            self._lost_frame("malformed_frame", size=len(payload))
-            return
-        send_ms = wrapper.sendTime
         newest_ms = self._progress.newest_ms
-        if not 0 <= send_ms <= (newest_ms + SEND_JUMP_MAX_MS if newest_ms else TIME_MAX_MS):
-            self._lost_frame("bad_send_time", send_ms=send_ms)
+        try:
+            frame = decode(payload, self._channels, newest_ms + SEND_JUMP_MAX_MS if newest_ms else TIME_MAX_MS)
+        except FeedProtocolError as error:
+            self._tally.drop(error.reason, connection=self.name, **error.facts)
+            if error.may_hold_trades:  # of any symbol; the next round says until when
+                self._loss = self._loss or error.reason
             return
-        known = self._channels.get(wrapper.channel)
-        body = wrapper.WhichOneof("body")
-        if known is None:
-            reason = "unknown_symbol" if body in (DEALS, QUOTES) else "unknown_message"
-            self._tally.drop(reason, connection=self.name, channel=wrapper.channel[:100])
-            return
-        kind, state = known
-        if body != kind or (wrapper.HasField("symbol") and wrapper.symbol != state.symbol):
-            reason = "unknown_message" if body != kind else "symbol_mismatch"
-            if kind == DEALS:
-                self._lost_frame(reason, channel=wrapper.channel)
-            else:
-                self._tally.drop(reason, connection=self.name, channel=wrapper.channel)
-            return
-        self._arrived(kind, state, wrapper, send_ms, ts_init)
+        self._arrived(frame, ts_init)
 
-    def _arrived(self, kind: str, state: SymbolState, wrapper: Any, send_ms: int, ts_init: int) -> None:
+    def _arrived(self, frame: Frame, ts_init: int) -> None:
         """A frame of one of our channels: take it in or hold it, then see what its send time says."""
+        state, send_ms = frame.state, frame.send_ms
         if self._segments and send_ms:
             self._first_frame(send_ms)
+        is_quote = isinstance(frame, QuoteFrame)
         repeated = False
-        if kind == QUOTES:
+        if isinstance(frame, QuoteFrame):
             self._tally.quotes_received += 1
-            quote = _texts(wrapper.publicAggreBookTicker)
-            repeated = quote == state.frame_quote
-            state.frame_quote = quote
+            repeated = frame.texts == state.frame_quote
+            state.frame_quote = frame.texts
         else:
-            deals = len(wrapper.publicAggreDeals.deals)
-            self._tally.trades_received += deals
-            if deals:
+            self._tally.trades_received += len(frame.deals)
+            if frame.deals:
                 self._tally.last_trade_ms = ts_init
-        self._tally.frames[_KINDS[kind]] += 1
+        self._tally.frames["quotes" if is_quote else "deals"] += 1
         if state.holding:
-            self._held.append((state, ts_init, wrapper))
-        elif kind == DEALS:
-            self._take_trades(state, wrapper, ts_init)
+            self._held.append((state, ts_init, frame))
+        elif isinstance(frame, DealsFrame):
+            self._take_trades(frame, ts_init)
         elif not (repeated and state.published_quote == state.frame_quote):
-            self._take_quote(state, wrapper, ts_init)
-        if send_ms and (kind == DEALS or repeated):
+            self._take_quote(frame, ts_init)
+        if send_ms and (repeated or not is_quote):
             self._round(state, send_ms, ts_init, repeated=repeated)
 
-    def _take_trades(self, state: SymbolState, wrapper: Any, ts_init: int) -> None:
-        trades = check_trades(wrapper.publicAggreDeals.deals, state, wrapper.sendTime)
+    def _take_trades(self, frame: DealsFrame, ts_init: int) -> None:
+        state = frame.state
+        trades = check_trades(frame.deals, state, frame.send_ms)
         if trades.duplicates:
             self._tally.count_drop("duplicate", trades.duplicates)
         for bad in trades.bad:
@@ -164,27 +140,22 @@ class Feed:
         if trades.ts_event:
             self._builder.add_trades(state, trades, ts_init)
         if trades.bad:
-            self._declare_bad_trades(state, [bad.time_ms for bad in trades.bad], wrapper.sendTime, ts_init)
+            self._declare_bad_trades(state, [bad.time_ms for bad in trades.bad], frame.send_ms, ts_init)
 
-    def _take_quote(self, state: SymbolState, wrapper: Any, ts_init: int) -> None:
-        texts = _texts(wrapper.publicAggreBookTicker)
+    def _take_quote(self, frame: QuoteFrame, ts_init: int) -> None:
+        state, texts = frame.state, frame.texts
         if texts == state.published_quote or not any(texts):
             return  # unchanged, or nobody has quoted yet
         quote = check_quote(texts, state)
         if isinstance(quote, str):
             self._tally.drop(quote, symbol=state.symbol, connection=self.name)
-        elif not wrapper.sendTime:
+        elif not frame.send_ms:
             self._tally.drop("quote_without_time", symbol=state.symbol, connection=self.name)
         else:
             state.published_quote = texts
-            self._builder.add_quote(state, wrapper.sendTime, ts_init, quote)
+            self._builder.add_quote(state, frame.send_ms, ts_init, quote)
 
     # --- losses -----------------------------------------------------------------------------------------------------
-
-    def _lost_frame(self, reason: str, **facts: object) -> None:
-        """A frame that may have held trades of any symbol; the next round says until when."""
-        self._tally.drop(reason, connection=self.name, **facts)
-        self._loss = self._loss or reason
 
     def _round(self, state: SymbolState, send_ms: int, ts_init: int, *, repeated: bool) -> None:
         if self._loss is not None:
@@ -265,10 +236,10 @@ class Feed:
                 self._held.append((state, ts_init, item))
             elif isinstance(item, Loss):
                 self._builder.add_event(state.shard, item)
-            elif _is_deals(item):
-                self._take_trades(state, item, ts_init)
+            elif isinstance(item, DealsFrame):
+                self._take_trades(item, ts_init)
             else:
-                self._take_quote(state, item, ts_init)
+                self._take_quote(item, ts_init)
 
     def _write_watermarks(self, now: float) -> None:
         claim_ms = self._progress.claim_ms
@@ -281,11 +252,3 @@ class Feed:
                 self._mark_at[shard] = now + self._watermark_seconds[shard]
                 mark = Watermark(self._builder.token, claim_ms, self._clock.wall_ms(), ordinals)
                 self._builder.add_event(shard, mark)
-
-
-def _texts(quote: Any) -> QuoteTexts:
-    return quote.bidPrice, quote.bidQuantity, quote.askPrice, quote.askQuantity
-
-
-def _is_deals(item: Any) -> bool:
-    return not isinstance(item, Loss) and item.WhichOneof("body") == DEALS

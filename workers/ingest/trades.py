@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from apps.engine.events import BUY, SELL
+from workers.ingest.decoder import Deal
 from workers.ingest.numbers import BadNumber, to_units
 from workers.ingest.symbols import QuoteTexts, SymbolState
 
@@ -37,7 +38,7 @@ class CheckedTrades:
     duplicates: int = 0
 
 
-def check_trades(deals: Iterable[Any], state: SymbolState, send_ms: int) -> CheckedTrades:
+def check_trades(deals: Iterable[Deal], state: SymbolState, send_ms: int) -> CheckedTrades:
     """Check the deals of one frame sent at `send_ms` (0: the frame does not say).
 
     Rows without an id are kept even if they are equal: two genuine trades may agree in every field.
@@ -45,9 +46,8 @@ def check_trades(deals: Iterable[Any], state: SymbolState, send_ms: int) -> Chec
     out = CheckedTrades()
     earliest = send_ms - AGE_MAX_MS if send_ms else 1
     latest = send_ms + LEAD_MAX_MS if send_ms else TIME_MAX_MS
-    for deal in deals:
+    for time_ms, side, trade_id, price_text, quantity_text in deals:
         out.received += 1
-        time_ms, side, trade_id = deal.time, deal.tradeType, deal.tradeId
         if not earliest <= time_ms <= latest or time_ms <= 0:
             out.bad.append(BadTrade("bad_time", 0))
             continue
@@ -58,8 +58,8 @@ def check_trades(deals: Iterable[Any], state: SymbolState, send_ms: int) -> Chec
             out.bad.append(BadTrade("bad_trade_id", time_ms))
             continue
         try:
-            price = to_units(deal.price, state.price_decimals)
-            quantity = to_units(deal.quantity, state.quantity_decimals)
+            price = to_units(price_text, state.price_decimals)
+            quantity = to_units(quantity_text, state.quantity_decimals)
         except BadNumber as error:
             out.bad.append(BadTrade(error.reason, time_ms))
             continue

@@ -18,9 +18,9 @@ from websocket._abnf import frame_buffer
 
 from apps.engine import timeouts
 from workers.ingest.clock import Clock
+from workers.ingest.decoder import FRAME_BYTES_MAX
 
 _READ_BYTES: Final = 256 * 1024
-FRAME_BYTES_MAX: Final = 4 * 1024 * 1024
 _KEEPALIVE_IDLE_SECONDS: Final = 10
 _KEEPALIVE_INTERVAL_SECONDS: Final = 5
 _KEEPALIVE_PROBES: Final = 3
