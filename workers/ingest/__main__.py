@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ingest: {error}\n")
         return EXIT_BAD_INPUT
     sys.setswitchinterval(_SWITCH_SECONDS)
-    worker = Worker(config, server, Clock(), random.Random())
+    worker = Worker(config, server, Clock(config.clock_rate), random.Random())
     threading.excepthook = ends(worker)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signal_number, _: worker.stop(signal.Signals(signal_number).name))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
-DECIMALS_MAX = 18
+DECIMALS_MAX: Final = 18
+SYMBOLS_MAX: Final = 3_000
+_SYMBOL: Final = re.compile(r"[A-Z0-9]{4,20}")
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+")
+_SHOWN_MAX: Final = 40  # characters of a wrong value in a message
 
-Symbol = Annotated[str, Meta(pattern=r"^[A-Z0-9]{4,20}$")]
 Decimals = Annotated[int, Meta(ge=0, le=DECIMALS_MAX)]
 EntryId = Annotated[str, Meta(pattern=r"^[0-9]{1,15}-[0-9]{1,19}$")]
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -24,26 +28,39 @@ class ConfigError(Exception):
 class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A symbol with the decimals of its price (tick = 10^-n) and of its quantity (step = 10^-n)."""
 
-    symbol: Symbol
+    symbol: str
     price_decimals: Decimals
     quantity_decimals: Decimals
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one ingest does. `first_entry_ids` holds, per shard, the greatest entry id that PostgreSQL knows."""
+class LeaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the lease of the epoch lies, and the name under which this process holds it: host and process."""
+
+    database_url: NonEmpty
+    holder: Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one ingest does. `first_entry_ids` holds, per shard, the greatest entry id that PostgreSQL knows.
+
+    Either `lease` says where to wait for the right to write, or a fixed `token` is that right (tests and benches).
+    `clock_rate` seconds of the ingest's clock pass per second of the machine.
+    """
 
     epoch: Annotated[int, Meta(ge=1)]
     shard_count: Annotated[int, Meta(ge=1, le=1024)]
-    token: Annotated[int, Meta(ge=1, le=2**53)]  # Lua compares tokens as doubles
+    token: Annotated[int, Meta(ge=1, le=2**53)] | None = None  # Lua compares tokens as doubles
+    lease: LeaseConfig | None = None
     ws_url: NonEmpty
     rest_url: NonEmpty
     redis_url: NonEmpty
     drain_task: NonEmpty
     http_host: NonEmpty
     http_port: Annotated[int, Meta(ge=0, le=65_535)]
-    symbols: Annotated[list[Instrument], Meta(min_length=1, max_length=3_000)]
+    symbols: list[Instrument]
     warmup_bars: Annotated[int, Meta(ge=0, le=999)]
     first_entry_ids: dict[str, EntryId]
+    clock_rate: Annotated[float, Meta(gt=0, le=10_000)] = 1.0
 
 
 def load(path: Path) -> Config:
@@ -68,17 +85,45 @@ def parse(payload: bytes, name: str) -> Config:
 
 
 def _problem(config: Config) -> str | None:
-    """What the types alone cannot say."""
-    symbols = [instrument.symbol for instrument in config.symbols]
-    if len(set(symbols)) != len(symbols):
-        return "symbols: a symbol is named twice"
-    for field, url, schemes in (
+    """What the types alone cannot say, and what to do about it."""
+    return _symbols_problem(config.symbols) or _urls_problem(config) or _other_problem(config)
+
+
+def _symbols_problem(instruments: list[Instrument]) -> str | None:
+    if not 1 <= len(instruments) <= SYMBOLS_MAX:
+        return f"symbols: {len(instruments)} are named, one ingest follows 1 to {SYMBOLS_MAX}: name as many as that"
+    seen: set[str] = set()
+    for instrument in instruments:
+        symbol = instrument.symbol
+        if not _SYMBOL.fullmatch(symbol):
+            upper = symbol.upper()
+            hint = f"write {upper}" if _SYMBOL.fullmatch(upper) else "use 4 to 20 upper-case letters and digits"
+            return f"symbols: {symbol[:_SHOWN_MAX]!r} is not a symbol of the exchange: {hint}"
+        if symbol in seen:
+            return f"symbols: {symbol} is named twice: remove one"
+        seen.add(symbol)
+    return None
+
+
+def _urls_problem(config: Config) -> str | None:
+    """A URL may hold a password, so a message never shows it."""
+    urls = [
         ("ws_url", config.ws_url, ("ws", "wss")),
         ("rest_url", config.rest_url, ("http", "https")),
         ("redis_url", config.redis_url, ("redis", "rediss", "unix")),
-    ):
+    ]
+    if config.lease is not None:
+        urls.append(("lease.database_url", config.lease.database_url, ("postgresql", "postgres")))
+    for field, url, schemes in urls:
         if not _is_url(url, schemes):
-            return f"{field}: not a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+            forms = " or ".join(f"{scheme}://HOST" for scheme in schemes)
+            return f"{field}: not an address of the form {forms}: correct it"
+    return None
+
+
+def _other_problem(config: Config) -> str | None:
+    if (config.token is None) == (config.lease is None):
+        return "token, lease: give one of the two: a lease to wait for, or a fixed token"
     shards = {str(shard) for shard in range(config.shard_count)}
     unknown = sorted(set(config.first_entry_ids) - shards)
     return f"first_entry_ids: {unknown[0]!r} is no shard of {config.shard_count}" if unknown else None
@@ -87,7 +132,9 @@ def _problem(config: Config) -> str | None:
 def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         return False
-    return parts.scheme in schemes and bool(parts.hostname or parts.scheme == "unix")
+    if parts.scheme not in schemes or port == 0 or any(letter <= " " for letter in url):
+        return False
+    return parts.scheme == "unix" or bool(parts.hostname and _HOST.fullmatch(parts.hostname))

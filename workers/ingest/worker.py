@@ -74,7 +74,8 @@ class Worker:
         ids = self._read_stored(states, tally)
         threads = None
         if ids is not None:
-            threads = _Threads(config, self._server, clock, self._dice, tally, states, ids, self._on_fenced)
+            token = config.token or 0
+            threads = _Threads(config, token, self._server, clock, self._dice, tally, states, ids, self._on_fenced)
             threads.start()
         self._ended.wait()
         outcome = self._outcome or _Outcome(FAILED, "ended without an outcome")
@@ -113,6 +114,7 @@ class _Threads:
     def __init__(
         self,
         config: Config,
+        token: int,
         server: StatusServer,
         clock: Clock,
         dice: random.Random,
@@ -128,11 +130,11 @@ class _Threads:
         self._registry = registry
         self._inbox = Inbox()
         self._bell = Bell(lambda shard: doorbell.ring(config.epoch, shard), tally, clock)
-        ring = Ring(config.token, clock.monotonic)
+        ring = Ring(token, clock.monotonic)
         self._publisher = Publisher(
             clients.writer(config.redis_url),
             config.epoch,
-            config.token,
+            token,
             EntryIds(ids),
             ring,
             tally,
@@ -146,11 +148,11 @@ class _Threads:
             Connection(f"feed-{number}", group, config.ws_url, self._inbox, tally, clock, random.Random(dice.random()))
             for number, group in enumerate(groups)
         ]
-        builder = Builder(config.token, states, ring, tally, clock)
+        builder = Builder(token, states, ring, tally, clock)
         self._consumer = Consumer(self._feeds(config, states, builder, tally, clock), self._inbox, builder, clock)
         statuses = [connection.status for connection in self._connections]
-        self._report = Report(config.token, statuses, tally, ring, self._inbox, self._publisher, clock)
-        self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, config.token, self._report, on_fenced)
+        self._report = Report(token, statuses, tally, ring, self._inbox, self._publisher, clock)
+        self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, token, self._report, on_fenced)
 
     def start(self) -> None:
         self._registry.register(IngestCollector(self._report))
