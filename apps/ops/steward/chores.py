@@ -19,6 +19,8 @@ from apps.execution.selectors import oldest_needed_entry
 from apps.execution.services import settle_stuck
 from apps.market.models import EpochInstrument, FeedConnection, FeedEpoch, IngestRun, ShardCursor
 from apps.market.selectors import current_epoch
+from apps.market.services.orders import exchange_orders
+from apps.market.services.transitions import copy_transitions
 from apps.ops.steward.loop import Chore
 from apps.outbox.relay import publish_pending
 from apps.outbox.services import ring
@@ -52,6 +54,8 @@ class Duties:
             Chore("ring for undecided signals", 1.0, self.ring_undecided),
             Chore("settle stuck orders", 1.0, self.settle),
             Chore("note what the ingest reports", 0.5, self.note_feed),
+            Chore("pass orders to the ingest", 1.0, self.pass_orders),
+            Chore("keep the connections' history", 1.0, self.keep_transitions),
             Chore("record equity", 1.0, self.record_equity),
             Chore("trim streams", 30.0, self.trim),
             Chore("heartbeat", 2.0, self.heartbeat),
@@ -92,11 +96,23 @@ class Duties:
         if epoch is None or raw is None:
             return
         report: dict[str, Any] = json.loads(raw)
+        IngestRun.objects.get_or_create(token=report["token"], defaults={"epoch": epoch})
         IngestRun.objects.filter(epoch=epoch, token=report["token"]).update(
             last_seen_at=_moment(report["written_ms"]), dropped=report["dropped"], **report["counts"]
         )
         for row in report["connections"]:
             _note_connection(epoch, row)
+
+    def pass_orders(self) -> None:
+        """Which symbols to follow, which minutes to repair; and what became of those asked for before."""
+        epoch = current_epoch()
+        if epoch is not None:
+            exchange_orders(epoch=epoch.pk, client=self.writer, now_ms=now_ms())
+
+    def keep_transitions(self) -> None:
+        epoch = current_epoch()
+        if epoch is not None:
+            copy_transitions(epoch=epoch.pk, client=self.reader)
 
     def record_equity(self) -> None:
         """The worth of each account at the last minute that every shard has closed."""
