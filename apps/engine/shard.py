@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from apps.engine.bars import BarBuilder, EngineError
-from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
+from apps.engine.events import (
+    Backfill,
+    CoverageStart,
+    Event,
+    Loss,
+    QuoteBlock,
+    TradeBlock,
+    WarmupBar,
+    Watermark,
+)
 from apps.engine.kernel import FIGURES, Array
 from apps.engine.model import MINUTE_MS, ClosedBar, LateTrade, Quote, RaisedSignal, Scale, UnprovenMinute
 from apps.engine.strategies import STRATEGIES
@@ -107,8 +116,10 @@ class ShardEngine:
         elif isinstance(event, Loss):
             for symbol in event.symbols:
                 effects.unproven += self.symbols[symbol].builder.lose(event)
-        else:
+        elif isinstance(event, WarmupBar):
             self._warm(event, effects)
+        else:
+            raise EngineError(f"an event that this engine does not apply: {type(event).__name__}")
 
     def _quotes(self, block: QuoteBlock) -> None:
         tape = self.symbols[block.symbol].quotes
@@ -229,7 +240,7 @@ class ShardEngine:
 
 
 def _names(event: Event) -> list[str]:
-    if isinstance(event, TradeBlock | QuoteBlock | WarmupBar):
+    if isinstance(event, TradeBlock | QuoteBlock | WarmupBar | Backfill):
         return [event.symbol]
     return list(event.ordinals) if isinstance(event, Watermark) else event.symbols
 

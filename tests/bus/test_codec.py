@@ -10,30 +10,55 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.bus import codec
-from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
+from apps.engine.events import (
+    Backfill,
+    CoverageEnd,
+    CoverageStart,
+    Event,
+    Loss,
+    QuoteBlock,
+    TradeBlock,
+    WarmupBar,
+    Watermark,
+)
 
 NUMBER = st.integers(0, 2**62)
 SYMBOL = st.text("ABCDEFUSDT0123456789", min_size=4, max_size=20)
 
 
+def column(draw: st.DrawFn, length: int, values: st.SearchStrategy[Any] = NUMBER) -> list[Any]:
+    return draw(st.lists(values, min_size=length, max_size=length))
+
+
 @st.composite
-def blocks(draw: st.DrawFn, kind: type[TradeBlock | QuoteBlock], columns: int, text_last: bool) -> Event:
+def trade_blocks(draw: st.DrawFn) -> Event:
     length = draw(st.integers(1, 5))
-    column = st.lists(NUMBER, min_size=length, max_size=length)
-    head: list[Any] = (
-        [draw(SYMBOL), draw(NUMBER), draw(NUMBER), draw(NUMBER)] if text_last else [draw(SYMBOL), draw(NUMBER)]
-    )
-    body: list[Any] = [draw(column) for _ in range(columns)]
-    if text_last:
-        body.append(draw(st.lists(st.text(max_size=41), min_size=length, max_size=length)))
-    return kind(*head, *body)
+    numbers = [column(draw, length) for _ in range(4)]
+    ids = column(draw, length, st.text(max_size=41))
+    return TradeBlock(draw(SYMBOL), draw(NUMBER), draw(NUMBER), draw(NUMBER), *numbers, ids)
+
+
+@st.composite
+def quote_blocks(draw: st.DrawFn) -> Event:
+    length = draw(st.integers(1, 5))
+    return QuoteBlock(draw(SYMBOL), draw(NUMBER), draw(NUMBER), *[column(draw, length) for _ in range(5)])
+
+
+@st.composite
+def backfills(draw: st.DrawFn) -> Event:
+    length = draw(st.integers(0, 5))
+    source = draw(st.sampled_from(["trades", "aggTrades"]))
+    numbers = [column(draw, length) for _ in range(4)]
+    return Backfill(draw(NUMBER), draw(SYMBOL), draw(NUMBER), draw(NUMBER), source, *numbers)
 
 
 EVENTS = st.one_of(
-    blocks(TradeBlock, 4, True),
-    blocks(QuoteBlock, 5, False),
+    trade_blocks(),
+    quote_blocks(),
+    backfills(),
     st.builds(Watermark, NUMBER, NUMBER, NUMBER, st.dictionaries(SYMBOL, NUMBER, max_size=5)),
     st.builds(CoverageStart, NUMBER, NUMBER, NUMBER, st.lists(SYMBOL, max_size=5), st.text(max_size=20)),
+    st.builds(CoverageEnd, NUMBER, NUMBER, st.lists(SYMBOL, max_size=5), st.text(max_size=20)),
     st.builds(Loss, NUMBER, NUMBER, NUMBER, NUMBER, st.lists(SYMBOL, max_size=5), st.text(max_size=20)),
     st.builds(WarmupBar, SYMBOL, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
 )
@@ -45,6 +70,7 @@ def test_what_is_encoded_decodes_to_the_same_events(events: list[Event]) -> None
 
 
 GOOD = [1, "AAAUSDT", 1, 1, 1, [5], [6], [7], [1], ["id"]]
+REPAIR = [8, 1, "AAAUSDT", 1, 1, "trades", [5], [6], [7], [1]]
 WRONG: list[tuple[str, Any]] = [
     ("an empty entry", []),
     ("no list", {"a": 1}),
@@ -56,6 +82,8 @@ WRONG: list[tuple[str, Any]] = [
     ("a text price", [[*GOOD[:6], ["6"], *GOOD[7:]]]),
     ("columns of different length", [[*GOOD[:5], [5, 5], *GOOD[6:]]]),
     ("no trades", [[*GOOD[:5], [], [], [], [], []]]),
+    ("a repair with columns of different length", [[*REPAIR[:6], [5, 5], *REPAIR[7:]]]),
+    ("a repair without a token", [[REPAIR[0], *REPAIR[2:]]]),
 ]
 
 
