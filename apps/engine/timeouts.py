@@ -38,9 +38,21 @@ SIGNAL_AGE_MAX_MS: Final = 2_000
 INTENT_TTL_MS: Final = 2_000
 DATA_STALE_SECONDS: Final = 60  # shown as old, in every place that shows it
 
+# --- the lease of the ingest ------------------------------------------------------------------------------------------
+LEASE_TTL_SECONDS: Final = 6
+LEASE_RENEW_SECONDS: Final = 2
+LEASE_SELF_STOP_SECONDS: Final = 4
+LEASE_QUICK_TAKEOVER_SECONDS: Final = 3
+LEASE_STATEMENT_MS: Final = 1_000
+LEASE_CONNECT_SECONDS: Final = 2
+LEASE_LOOK_SECONDS: Final = 0.25
+LEASE_RETRY_SECONDS: Final = 0.25
+LEASE_TAKEOVER_SECONDS_MAX: Final = 10  # from a kill to the first entry of the successor
+
 # --- REST -------------------------------------------------------------------------------------------------------------
 REST_CONNECT_SECONDS: Final = 2
 REST_READ_SECONDS: Final = 5
+REST_TOTAL_SECONDS: Final = 8  # of a body that comes in drops
 
 # --- Redis ------------------------------------------------------------------------------------------------------------
 REDIS_CONNECT_SECONDS: Final = 2
@@ -138,6 +150,24 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
         "a refused exchange is asked again before a connection's day ends",
         lambda: FEED_REFUSED_RETRY_MAX_SECONDS < EXCHANGE_LIFETIME_SECONDS,
     ),
+    # the lease
+    ("a holder stops before its lease ends", lambda: LEASE_SELF_STOP_SECONDS < LEASE_TTL_SECONDS),
+    (
+        "a renewal may need a new connection and still come in time",
+        lambda: LEASE_RENEW_SECONDS + LEASE_CONNECT_SECONDS <= LEASE_SELF_STOP_SECONDS,
+    ),
+    ("a renewal is missed before anybody takes over", lambda: LEASE_RENEW_SECONDS < LEASE_QUICK_TAKEOVER_SECONDS),
+    (
+        "a statement of the lease ends before the next renewal",
+        lambda: LEASE_STATEMENT_MS < LEASE_RENEW_SECONDS * 1000,
+    ),
+    (
+        "a standby that is quick is quicker than one that waits",
+        lambda: LEASE_QUICK_TAKEOVER_SECONDS < LEASE_TTL_SECONDS,
+    ),
+    ("a standby looks often", lambda: 4 * LEASE_LOOK_SECONDS <= LEASE_QUICK_TAKEOVER_SECONDS - LEASE_RENEW_SECONDS),
+    ("a lost connection is sought again before a renewal is due", lambda: LEASE_RETRY_SECONDS < LEASE_RENEW_SECONDS),
+    ("a successor has time to connect", lambda: LEASE_TTL_SECONDS + 2 < LEASE_TAKEOVER_SECONDS_MAX),
     # trading
     ("trading stops long before the feed is called silent", lambda: FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),
     ("a signal is not older than the feed may be", lambda: SIGNAL_AGE_MAX_MS <= FEED_AGE_MAX_MS),
@@ -145,6 +175,11 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     (
         "a REST call ends before its task does",
         lambda: REST_CONNECT_SECONDS + REST_READ_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
+    ),
+    ("a slow answer gets more than one read", lambda: REST_READ_SECONDS < REST_TOTAL_SECONDS),
+    (
+        "an answer in drops is left before its task ends",
+        lambda: REST_TOTAL_SECONDS + REST_READ_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
     ),
     # Redis and Celery
     ("a blocking read ends before its socket times out", lambda: REDIS_BLOCK_MAX_MS / 1000 + 2 <= REDIS_SOCKET_SECONDS),

@@ -20,6 +20,7 @@ MAY_MEASURE = {
     "workers/exchange/log.py": "a default that a test replaces",
     "workers/exchange/server.py": "a default that a test replaces",
     "apps/outbox/pace.py": "a default that a test replaces",
+    "apps/market/rest.py": "how long an answer takes; a default that a test replaces",
     "apps/bus/budget.py": "a default that a test replaces",
     "apps/live/pusher.py": "how long a snapshot took",
     "apps/ops/embedded/ready.py": "waiting for a server to start",
