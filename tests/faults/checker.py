@@ -227,7 +227,7 @@ def _sum_faults(bar: Bar, wanted: Minute, scale: tuple[Decimal, Decimal]) -> lis
 def _proven_faults(bar: Bar, wanted: Minute, scale: tuple[Decimal, Decimal], disordered: bool) -> list[str]:
     trades = wanted.trades
     hash_sum = sum(map(trade_hash, trades)) % MODULUS_64
-    faults = _differ("count", bar.count, len(trades)) + _differ("hash sum", bar.hash_sum % MODULUS_64, hash_sum)
+    faults = _differ("count", bar.trade_count, len(trades)) + _differ("hash sum", bar.hash_sum % MODULUS_64, hash_sum)
     faults += _price_faults(bar, wanted, scale, ends=not disordered) + _sum_faults(bar, wanted, scale)
     if not disordered:
         first, last = (trades[0].trade_id, trades[-1].trade_id) if trades else ("", "")

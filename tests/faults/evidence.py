@@ -6,12 +6,11 @@ form of the stream and the columns of the tables are read by their documented la
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 import psycopg
@@ -44,7 +43,7 @@ class Bar(NamedTuple):
     close: Decimal
     volume: Decimal
     turnover: Decimal
-    count: int
+    trade_count: int
     first_trade_id: str
     last_trade_id: str
     hash_sum: int
@@ -68,7 +67,7 @@ class Block(NamedTuple):
     trades: tuple[Trade, ...]
 
 
-type_key = tuple[str, int]  # symbol and minute
+Key: TypeAlias = tuple[str, int]  # symbol and minute
 
 
 @dataclass
@@ -78,9 +77,9 @@ class Evidence:
     start_minute: int
     decimals: dict[str, tuple[int, int]]
     journal: dict[str, list[Trade]]
-    disordered: set[type_key] = field(default_factory=set)
-    bars: dict[type_key, Bar] = field(default_factory=dict)
-    coverage: dict[type_key, Statement] = field(default_factory=dict)
+    disordered: set[Key] = field(default_factory=set)
+    bars: dict[Key, Bar] = field(default_factory=dict)
+    coverage: dict[Key, Statement] = field(default_factory=dict)
     closed: dict[str, int] = field(default_factory=dict)
     swept: dict[str, int | None] = field(default_factory=dict)
     shards: dict[int, list[Block]] = field(default_factory=dict)
@@ -162,12 +161,39 @@ def _blocks(entry_id: str, payload: bytes) -> Iterator[Block]:
 # --- the exchange's journal -------------------------------------------------------------------------------------------
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the exchange's journal; a last line that was cut off by a kill is left out."""
+class TornJournal(ValueError):
+    """The journal is not what the exchange writes: a line is missing or twice."""
+
+
+def read_journal(evidence: Evidence, path: Path) -> None:
+    """Every trade that the market made, by `made` lines: {"k","s","n","t","id","p","q","side"}, numbered per symbol.
+
+    Raises `TornJournal` if a number is missing.
+    """
+    numbers: dict[str, int] = {}
+    for row in _lines(path):
+        kind = row["k"]
+        if kind == "start" and evidence.start_minute == 0:
+            evidence.start_minute = int(row["start_ms"]) // MINUTE_MS
+        elif kind == "made" and row["s"] in evidence.decimals:
+            symbol, number = row["s"], row["n"]
+            if number != numbers.setdefault(symbol, number - 1) + 1:
+                raise TornJournal(f"{symbol}: number {number} after {numbers[symbol]}")
+            numbers[symbol] = number
+            evidence.journal.setdefault(symbol, []).append(_made(row, *evidence.decimals[symbol]))
+
+
+def _made(row: dict[str, Any], price_decimals: int, quantity_decimals: int) -> Trade:
+    price, quantity = whole(row["p"], price_decimals), whole(row["q"], quantity_decimals)
+    return Trade(row["t"], row["id"], row["side"], price, quantity)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """A last line that a kill has cut off is left out."""
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                yield msgspec.json.decode(line)
 
 
 def whole(text: str, decimals: int) -> int:
@@ -176,10 +202,3 @@ def whole(text: str, decimals: int) -> int:
     if scaled != scaled.to_integral_value():
         raise ValueError(f"{text} has more than {decimals} decimals")
     return int(scaled)
-
-
-def by_symbol(rows: Iterable[tuple[str, Trade]]) -> dict[str, list[Trade]]:
-    grouped: dict[str, list[Trade]] = {}
-    for symbol, trade in rows:
-        grouped.setdefault(symbol, []).append(trade)
-    return grouped

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,12 +33,10 @@ def bar_of(trades: list[Trade], carried: int = 0, *, source: str = "trades") -> 
     volume = sum(trade.quantity for trade in trades) * STEP
     turnover = sum(trade.price * trade.quantity for trade in trades) * TICK * STEP
     hashed = sum(map(trade_hash, trades)) % 2**64
-    backfilled = source == "backfill"
-    return Bar(
-        prices[0] * TICK, max(prices) * TICK, min(prices) * TICK, prices[-1] * TICK, volume, turnover, len(trades),
-        trades[0].trade_id if trades and not backfilled else "", trades[-1].trade_id if trades and not backfilled else "",
-        0 if backfilled else hashed - 2**64 if hashed >= 2**63 else hashed, source,
-    )  # fmt: skip
+    signed = hashed - 2**64 if hashed >= 2**63 else hashed
+    ids = (trades[0].trade_id, trades[-1].trade_id) if trades and source == "trades" else ("", "")
+    ends = (prices[0] * TICK, max(prices) * TICK, min(prices) * TICK, prices[-1] * TICK)
+    return Bar(*ends, volume, turnover, len(trades), *ids, signed if source == "trades" else 0, source)
 
 
 def sound() -> Evidence:
@@ -199,11 +198,11 @@ def test_each_figure_of_a_bar_is_compared(minute: int, name: str) -> None:
     assert name in faults[0]
 
 
-@pytest.mark.parametrize("name", ["count", "hash_sum", "first_trade_id", "last_trade_id"])
+@pytest.mark.parametrize("name", ["trade_count", "hash_sum", "first_trade_id", "last_trade_id"])
 def test_what_only_a_proven_minute_knows_is_compared_there(name: str) -> None:
     evidence = sound()
-    other: object = "another" if name.endswith("id") else 4_711
-    evidence.bars[SYMBOL, PROVEN_MINUTE] = evidence.bars[SYMBOL, PROVEN_MINUTE]._replace(**{name: other})
+    changes: dict[str, Any] = {name: "another" if name.endswith("id") else 4_711}
+    evidence.bars[SYMBOL, PROVEN_MINUTE] = evidence.bars[SYMBOL, PROVEN_MINUTE]._replace(**changes)
 
     assert len(check(evidence).faults) == 1
 
@@ -232,7 +231,9 @@ def test_an_entry_of_an_old_token_counts_for_nothing_if_it_was_set_aside() -> No
     [
         Evidence(FIRST, {}, {}),
         replace(sound(), shards={}),
-        replace(sound(), coverage={(SYMBOL, minute): Statement("unproven", "no") for minute in range(FIRST, FIRST + 4)}),
+        replace(
+            sound(), coverage={(SYMBOL, minute): Statement("unproven", "no") for minute in range(FIRST, FIRST + 4)}
+        ),
     ],
     ids=["no symbol", "no stream", "nothing proven"],
 )
@@ -258,7 +259,11 @@ def test_the_checker_and_its_evidence_know_nothing_of_what_they_judge() -> None:
         tree = ast.parse((folder / name).read_text())
         imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        assert not [module for module in imported if module.split(".")[0] in ("apps", "workers", "proto", "cdb_project")]
+        assert not [
+            module for module in imported if module.split(".")[0] in ("apps", "workers", "proto", "cdb_project")
+        ]
     script = "import sys, tests.faults.checker; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=folder.parents[1])
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=folder.parents[1]
+    )
     assert not [name for name in loaded.stdout.split() if name.split(".")[0] in ("apps", "workers", "django")]
