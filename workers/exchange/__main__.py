@@ -9,12 +9,16 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from apps.engine.instrument_specs import RecordingError
 from workers.exchange.candles import MINUTE_MS
 from workers.exchange.files import read_recordings
+from workers.exchange.instruments import SYMBOLS_MAX, MarketShape, UnknownSymbolError
+from workers.exchange.journal import Journal
+from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
 from workers.exchange.replay import ReplaySource
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return 0
         asyncio.run(_serve(source, options, log))
-    except (RecordingError, CannotListenError) as error:
+    except (RecordingError, CannotListenError, UnknownSymbolError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
     return 0
@@ -49,6 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--speed", type=_speed, default=1.0, help="event time per wall time")
     parser.add_argument("--resume-ms", type=_time_ms, help="start event time here")
+    parser.add_argument(
+        "--rate", type=_rate, default=1.0, help="how fast the exchange's own rules run (30 s, 60 s, 24 h)"
+    )
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="append what was made and sent, one JSON per line")
+    parser.add_argument("--symbols", type=_symbols, help="a number, or names with commas between them")
+    parser.add_argument("--trades-per-second", type=_positive, help="of all synthetic symbols together")
+    parser.add_argument("--quotes-per-second", type=_positive, help="changed quotes of all synthetic symbols together")
+    parser.add_argument("--quote-repeat-ms", type=_positive, help="how often an unchanged quote is repeated")
+    parser.add_argument("--no-trade-ids", action="store_true", help="trades without ids, as before 2026-06")
+    parser.add_argument("--no-rest-limit", action="store_true", help="lift the limit of the REST weights (for benches)")
     parser.add_argument("--check", action="store_true", help="only validate the input")
     return parser
 
@@ -67,6 +81,28 @@ def _speed(text: str) -> float:
     return speed
 
 
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not (math.isfinite(rate) and 1 <= rate <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text} is not a rate between 1 and 10,000")
+    return rate
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not (math.isfinite(number) and 0 < number <= 1_000_000):
+        raise argparse.ArgumentTypeError(f"{text} is not a number between 0 and 1,000,000")
+    return number
+
+
+def _symbols(text: str) -> int | tuple[str, ...]:
+    if not text.isdigit():
+        return tuple(text.split(","))
+    if not 1 <= int(text) <= SYMBOLS_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of symbols from 1 to {SYMBOLS_MAX:,}")
+    return int(text)
+
+
 def _time_ms(text: str) -> int:
     time_ms = int(text)
     if not 0 < time_ms < 10**14:
@@ -76,11 +112,31 @@ def _time_ms(text: str) -> int:
 
 def _source(options: argparse.Namespace) -> MarketSource:
     if options.replay:
-        return ReplaySource(read_recordings(options.replay), options.resume_ms)
+        recording = read_recordings(options.replay)
+        return ReplaySource(recording, options.resume_ms, trade_ids=not options.no_trade_ids)
+    shape = MarketShape(
+        options.symbols or 10,
+        options.trades_per_second,
+        options.quotes_per_second,
+        trade_ids=not options.no_trade_ids,
+    )
     if options.resume_ms is not None:
-        return SyntheticSource(options.seed, options.resume_ms, resumed=True)
-    wall_ms = time.time_ns() // 1_000_000
-    return SyntheticSource(options.seed, wall_ms // MINUTE_MS * MINUTE_MS)
+        return SyntheticSource(options.seed, options.resume_ms, resumed=True, shape=shape)
+    return SyntheticSource(options.seed, _wall_ms() // MINUTE_MS * MINUTE_MS, shape=shape)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    limits = Limits().at_rate(options.rate)
+    if options.no_rest_limit:
+        limits = replace(limits, rest_weight_max=None)
+    if options.quote_repeat_ms:
+        ticks = round(options.quote_repeat_ms / 1_000 / limits.tick_seconds)
+        limits = replace(limits, quote_repeat_ticks=max(ticks, 1))
+    return limits
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _serve(source: MarketSource, options: argparse.Namespace, log: EventLog) -> None:
@@ -88,7 +144,21 @@ async def _serve(source: MarketSource, options: argparse.Namespace, log: EventLo
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    async with running(ExchangeServer(source, speed=options.speed, log=log), options.host, options.port) as server:
+    journal = Journal(options.journal, source, _wall_ms)
+    server = ExchangeServer(source, speed=options.speed, limits=_limits(options), log=log, journal=journal)
+    async with running(server, options.host, options.port):
+        journal.event(
+            "start",
+            source=source.kind,
+            seed=options.seed,
+            symbols=list(source.instruments),
+            start_ms=source.start_ms,
+            speed=options.speed,
+            rate=options.rate,
+            trade_ids=source.trade_ids,
+            port=server.port,
+        )
+        journal.flush()
         log.event(
             "listening",
             host=options.host,

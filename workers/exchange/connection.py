@@ -40,6 +40,7 @@ class Connection:
         self._monotonic = monotonic
         self._log = log
         self._closing: asyncio.Task[None] | None = None
+        self.end_reason = "the client went"  # until this side closes
 
     @property
     def open(self) -> bool:
@@ -79,6 +80,7 @@ class Connection:
         """Begin to close; a second call changes nothing."""
         if self._closing is None:
             self._log.event("connection_closing", connection=self.number, code=close.code, reason=close.reason)
+            self.end_reason = close.reason
             self._closing = asyncio.get_running_loop().create_task(self._close(close))
 
     async def wait_closed(self) -> None:

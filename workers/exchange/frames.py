@@ -74,14 +74,25 @@ class _TimeWriter:
 class FrameEncoder:
     """Frames of one channel."""
 
-    def __init__(self, channel: Channel, spec: InstrumentSpec, trades_per_frame_max: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        spec: InstrumentSpec,
+        trades_per_frame_max: int,
+        *,
+        trade_ids: bool = True,
+        clock_skew_ms: int = 0,
+    ) -> None:
         # Tags: channel 1, symbol 3, then sendTime 6, whose value follows.
         names = _field(0x0A, channel.text.encode()) + _field(0x1A, channel.symbol.encode())
         self._head = names + b"\x30"
         self._event_type = _field(0x12, channel.event_type.encode())
         self._price, self._quantity = decimal_text(spec.price_decimals), decimal_text(spec.quantity_decimals)
         self._time = _TimeWriter()
+        self._send_time = _TimeWriter()
         self._trades_per_frame_max = trades_per_frame_max
+        self._trade_ids = trade_ids
+        self._clock_skew_ms = clock_skew_ms
 
     def quotes(self, changes: Sequence[TimedQuote]) -> bytes:
         """One bookTicker frame per change, sent at the time of the change."""
@@ -105,18 +116,22 @@ class FrameEncoder:
     def deals(self, prints: Sequence[Print], send_ms: int) -> bytes:
         """One frame with all trades, or as few as the maximum per frame allows; nothing for no trades."""
         size = self._trades_per_frame_max
-        return b"".join([self._deals(prints[at : at + size], send_ms) for at in range(0, len(prints), size)])
+        return b"".join([self.deals_frame(prints[at : at + size], send_ms) for at in range(0, len(prints), size)])
 
-    def _deals(self, prints: Sequence[Print], send_ms: int) -> bytes:
+    def deals_frame(self, prints: Sequence[Print], send_ms: int) -> bytes:
+        """One frame with exactly these trades."""
         body = b"".join([self._deal(*row) for row in prints]) + self._event_type
         return self._frame(_DEALS_TAG, body, send_ms)
 
     def _deal(self, time_ms: int, trade_id: bytes, side: int, price_ticks: int, quantity_steps: int) -> bytes:
         price, quantity = self._price(price_ticks), self._quantity(quantity_steps)
         head = f"\x0a{chr(len(price))}{price}\x12{chr(len(quantity))}{quantity}\x18{chr(side)}\x20".encode()
-        item = b"%b%b\x2a%c%b" % (head, self._time(time_ms), len(trade_id), trade_id)
+        item = head + self._time(time_ms)
+        if self._trade_ids:
+            item = b"%b\x2a%c%b" % (item, len(trade_id), trade_id)
         return b"\x0a" + varint(len(item)) + item
 
     def _frame(self, tag: bytes, body: bytes, send_ms: int) -> bytes:
-        payload = b"".join((self._head, self._time(send_ms), tag, varint(len(body)), body))
+        send_time = self._send_time(send_ms + self._clock_skew_ms)
+        payload = b"".join((self._head, send_time, tag, varint(len(body)), body))
         return websocket_frame(BINARY_FRAME, payload)

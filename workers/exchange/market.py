@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,9 @@ class Moves(NamedTuple):
     quotes: Sequence[TimedQuote]
 
 
+NOTHING: Final = Moves((), ())
+
+
 class Feed(Protocol):
     """A source read forwards once, from its start."""
 
@@ -90,7 +93,7 @@ class Feed(Protocol):
         """The furthest time not after `until_ms` that brings about `trades_max` trades at most."""
 
     def advance(self, until_ms: int) -> Mapping[str, Moves]:
-        """Every symbol's moves after the last call's time up to and including `until_ms`."""
+        """What happened after the last call's time up to `until_ms` included; symbols without a move are left out."""
 
     def quote(self, symbol: str) -> TimedQuote | None:
         """The quote in force at the time reached."""
@@ -109,6 +112,9 @@ class MarketSource(Protocol):
     def end_ms(self) -> int | None: ...
     @property
     def resumed_from_ms(self) -> int | None: ...
+    @property
+    def trade_ids(self) -> bool:
+        """Whether trades carry their ids on the wire."""
 
     def feed(self) -> Feed:
         """A feed that stands just before `start_ms`."""

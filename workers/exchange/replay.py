@@ -12,7 +12,7 @@ from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.quotes import EMPTY, QuoteState, derive
 from apps.engine.recording import Recording
 from workers.exchange.candles import MINUTE_MS, Candle, filled, minute_candles
-from workers.exchange.market import Ints, Moves, Print, TimedQuote, TradeColumns
+from workers.exchange.market import NOTHING, Ints, Moves, Print, TimedQuote, TradeColumns
 
 TAIL_MS: Final = 120_000  # event time runs on so long after the minute of the last trade
 
@@ -20,13 +20,14 @@ TAIL_MS: Final = 120_000  # event time runs on so long after the minute of the l
 class ReplaySource:
     """A recording; there is no history before its first trade."""
 
-    def __init__(self, recording: Recording, resume_ms: int | None = None) -> None:
+    def __init__(self, recording: Recording, resume_ms: int | None = None, *, trade_ids: bool = True) -> None:
         self.kind: Literal["replay"] = "replay"
-        self.instruments: Mapping[str, InstrumentSpec] = recording.instruments
+        self.instruments: dict[str, InstrumentSpec] = dict(recording.instruments)
         first_ms, last_ms = int(recording.time_ms[0]), int(recording.time_ms[-1])
         self.start_ms = first_ms // MINUTE_MS * MINUTE_MS if resume_ms is None else resume_ms
         self.end_ms: int = last_ms // MINUTE_MS * MINUTE_MS + TAIL_MS
         self.resumed_from_ms = resume_ms
+        self.trade_ids = trade_ids
         self._time_ms = recording.time_ms
         self._columns = {symbol: _columns_of(recording, symbol) for symbol in recording.symbols}
         self._all_minutes = cache(self._make_minutes)
@@ -81,8 +82,12 @@ class ReplayFeed:
         return min(until_ms, int(self._time_ms[last])) if last < self._time_ms.size else until_ms
 
     def advance(self, until_ms: int) -> Mapping[str, Moves]:
-        moves = {symbol: feed.advance(until_ms) for symbol, feed in self._symbols.items()}
-        self.sent_count += sum(len(move.prints) for move in moves.values())
+        moves = {}
+        for symbol, feed in self._symbols.items():
+            move = feed.advance(until_ms)
+            if move is not NOTHING:
+                moves[symbol] = move
+                self.sent_count += len(move.prints)
         return moves
 
     def quote(self, symbol: str) -> TimedQuote | None:
@@ -102,7 +107,7 @@ class _SymbolFeed:
     def advance(self, until_ms: int) -> Moves:
         stop = self._columns.count_until(until_ms)
         if stop == self._position:
-            return _NOTHING
+            return NOTHING
         prints = self._columns.part(self._position, stop).prints()
         quotes = self._new_quotes(prints)
         self._position = stop
@@ -124,6 +129,3 @@ class _SymbolFeed:
                 changes.append(newest)
         self._state, self.quote = state, newest
         return changes
-
-
-_NOTHING: Final = Moves((), ())

@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 
 from workers.exchange.connection import Connection
 from workers.exchange.hub import Hub
+from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
@@ -35,10 +36,12 @@ class ExchangeServer:
         limits: Limits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         log: EventLog | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.log = log or EventLog()
-        self.hub = Hub(source, speed, self.limits, monotonic, self.log)
+        self.journal = journal or Journal(None, source, lambda: 0)
+        self.hub = Hub(source, speed, self.limits, monotonic, self.log, self.journal)
         self.port = 0
         self._monotonic = monotonic
         self._numbers = count(1)
@@ -82,6 +85,7 @@ class ExchangeServer:
         await asyncio.gather(*(connection.wait_closed() for connection in connections))
         if self._runner is not None:
             await self._runner.cleanup()
+        self.journal.close()
 
     async def _tick_forever(self) -> None:
         due = self._monotonic()
@@ -107,12 +111,15 @@ class ExchangeServer:
         )
         self.hub.connections.add(connection)
         self.log.event("connection_opened", connection=connection.number, peer=request.remote)
+        self.journal.event("opened", c=connection.number)
         try:
             await self._read(connection, response)
         finally:
             self.hub.connections.discard(connection)
             await connection.wait_closed()
-            self.log.event("connection_closed", connection=connection.number, code=response.close_code)
+            code = response.close_code
+            self.log.event("connection_closed", connection=connection.number, code=code)
+            self.journal.event("closed", c=connection.number, code=code, reason=connection.end_reason)
         return response
 
     async def _read(self, connection: Connection, response: web.WebSocketResponse) -> None:

@@ -97,7 +97,7 @@ class Session:
 
     def _too_many_messages(self, now: float) -> bool:
         times = self._control_times
-        full = len(times) == times.maxlen and now - times[0] < 1.0
+        full = len(times) == times.maxlen and now - times[0] < self._limits.control_window_seconds
         times.append(now)
         return full
 

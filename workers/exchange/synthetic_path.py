@@ -61,9 +61,14 @@ def key_of(*parts: object) -> int:
 class PricePath:
     """One symbol's price, quotes and activity."""
 
-    def __init__(self, instrument: SyntheticInstrument, seed: int, rank: int, symbol_count: int) -> None:
+    def __init__(
+        self, instrument: SyntheticInstrument, seed: int, rank: int, symbol_count: int, slot_ms: int = SLOT_MS
+    ) -> None:
         spec = instrument.spec
         self._instrument = instrument
+        self.slot_ms = slot_ms
+        # With slots of their own length symbols change one after the other, not all in the same moment.
+        self._slot_shift_ms = 0 if slot_ms == SLOT_MS else key_of(seed, spec.symbol, "slots") % slot_ms
         self._tick = 10.0**-spec.price_decimals
         self._step = 10.0**-spec.quantity_decimals
         self._key: Callable[[str], int] = lambda purpose: key_of(seed, spec.symbol, purpose)
@@ -79,10 +84,17 @@ class PricePath:
         self._spread_key, self._size_key = self._key("spread"), self._key("size")
         self._activity_key, self._burst_key, self._quiet_key = (self._key(name) for name in ("busy", "burst", "quiet"))
 
+    def slot(self, time_ms: int) -> int:
+        """The number of the slot whose quote is in force at a time."""
+        return (time_ms + self._slot_shift_ms) // self.slot_ms
+
     def quotes(self, time_ms: Array) -> tuple[Array, Array, Array, Array]:
         """(bid ticks, bid steps, ask ticks, ask steps) in force at each time."""
-        slots = time_ms // SLOT_MS
-        middle = np.exp(self._log_price(slots * (SLOT_MS / 1_000))) / self._tick
+        return self.slot_quotes((time_ms + self._slot_shift_ms) // self.slot_ms)
+
+    def slot_quotes(self, slots: Array) -> tuple[Array, Array, Array, Array]:
+        """The same of each slot."""
+        middle = np.exp(self._log_price(slots * (self.slot_ms / 1_000))) / self._tick
         bits = hashes(self._spread_key, slots)
         spread = np.maximum(np.rint(middle * 0.00008), 1.0) + np.floor(uniform(bits, 0, 10) * 3)
         jitter = (uniform(bits, 10, 10) - 0.5) * spread * 0.5
