@@ -19,6 +19,7 @@ from cdb_project.pipeline import TASK_QUEUES
 
 PR_SET_PDEATHSIG = 1
 BEAT_SECONDS = 5
+SWEEP_SECONDS = 60
 
 
 def build() -> Celery:
@@ -27,6 +28,7 @@ def build() -> Celery:
     application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}
     application.conf.beat_schedule = {
         "note-beat": {"task": "ops.note_beat", "schedule": BEAT_SECONDS, "options": {"expires": BEAT_SECONDS}},
+        "sweep-klines": {"task": "ops.sweep_klines", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
     }
     application.autodiscover_tasks()
     return application

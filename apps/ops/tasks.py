@@ -8,6 +8,11 @@ from celery import shared_task
 from django.conf import settings
 
 from apps.bus import clients, streams
+from apps.market.selectors import current_epoch
+from apps.market.services.sweep import sweep, symbols_per_run
+from apps.ops.services.exchange import exchange_rest
+
+SWEEP_SECONDS = 6  # the last call may take as long again before the soft limit
 
 
 @shared_task(name="ops.note_beat", max_retries=0)
@@ -24,6 +29,22 @@ def answer(name: str, *, engine: bool) -> None:
 
         warm_kernels()
     _beat(name)
+
+
+@shared_task(name="ops.sweep_klines", max_retries=0)
+def sweep_klines() -> None:
+    """A slice of the symbols each minute, so that each is compared with the exchange's klines every hour."""
+    epoch = current_epoch()
+    if epoch is None:
+        return
+    began = time.time()
+    sweep(
+        epoch=epoch.pk,
+        rest=exchange_rest(wait_max_seconds=1.0),
+        now_ms=time.time_ns() // 1_000_000,
+        limit=symbols_per_run(epoch=epoch.pk),
+        enough=lambda: abs(time.time() - began) > SWEEP_SECONDS,
+    )
 
 
 def _beat(name: str) -> None:

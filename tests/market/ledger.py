@@ -15,8 +15,8 @@ NOW_MS = 1_800_000_000_000
 NOW: datetime = times.moment(NOW_MS)
 
 
-def member(epoch: FeedEpoch, symbol: str, **fields: Any) -> EpochInstrument:
-    instrument = factories.InstrumentFactory.create(symbol=symbol)
+def member(epoch: FeedEpoch, symbol: str, *, quantity_decimals: int = 2, **fields: Any) -> EpochInstrument:
+    instrument = factories.InstrumentFactory.create(symbol=symbol, quantity_decimals=quantity_decimals)
     return factories.EpochInstrumentFactory.create(epoch=epoch, instrument=instrument, **fields)
 
 

@@ -71,7 +71,7 @@ def _repairs(epoch: int, now_ms: int) -> list[Repair]:
 
 def _doubts(epoch: int) -> list[Doubt]:
     """Doubts that the ledger has not taken in yet, oldest first."""
-    rows = open_doubts(epoch).exclude(_in_ledger()).select_related("instrument").order_by("pk")
+    rows = open_doubts(epoch).exclude(_settled()).select_related("instrument").order_by("pk")
     return [Doubt(row.instrument.symbol, row.minute, doubt_reason(row)) for row in rows[:DOUBTS_MAX]]
 
 
@@ -84,15 +84,16 @@ def doubt_reason(doubt: KlineDoubt) -> str:
     return f"volume {numbers.plain(doubt.ours)} here, {numbers.plain(doubt.theirs)} in klines"[:100]
 
 
-def _in_ledger() -> Exists:
-    """A minute that the ledger calls anything but PROVEN."""
+def _settled() -> Q:
+    """The ledger calls the minute anything but PROVEN, or late trades have made the difference up."""
     same = {name: OuterRef(name) for name in ("epoch_id", "instrument_id", "minute")}
-    return Exists(Coverage.objects.filter(**same))
+    agrees = Bar.objects.filter(**same, volume=OuterRef("theirs"))
+    return Q(Exists(Coverage.objects.filter(**same))) | Q(Exists(agrees))
 
 
 def settle_doubts(*, epoch: int, now: datetime) -> int:
-    """Close doubts whose minute the ledger has taken in. Returns how many."""
-    return open_doubts(epoch).filter(_in_ledger()).update(settled_at=now)
+    """Close doubts that have become pointless or were taken in. Returns how many."""
+    return open_doubts(epoch).filter(_settled()).update(settled_at=now)
 
 
 def exchange_orders(*, epoch: int, client: redis.Redis, now_ms: int) -> FeedOrders:
