@@ -16,6 +16,8 @@ EXCHANGE_LIFETIME_SECONDS: Final = 24 * 3600
 EXCHANGE_SUBSCRIPTIONS_MAX: Final = 30
 
 # --- ingest -> exchange -----------------------------------------------------------------------------------------------
+FEED_RESOLVE_SECONDS: Final = 3
+FEED_TCP_CONNECT_SECONDS: Final = 5
 FEED_CONNECT_SECONDS: Final = 10
 FEED_ACK_RESEND_SECONDS: Final = 5
 FEED_ACK_RECONNECT_SECONDS: Final = 10
@@ -31,6 +33,13 @@ FEED_BACKOFF_MAX_SECONDS: Final = 30
 FEED_BACKOFF_RESET_AFTER_SECONDS: Final = 60
 FEED_REFUSED_RETRY_FIRST_SECONDS: Final = 60
 FEED_REFUSED_RETRY_MAX_SECONDS: Final = 600
+FEED_ROTATION_SECONDS: Final = 23 * 3600 + 30 * 60
+FEED_ROTATION_JITTER_SECONDS: Final = 10 * 60  # more or less
+FEED_ROTATION_GIVE_UP_SECONDS: Final = 60
+FEED_ROTATION_RETRY_SECONDS: Final = 5 * 60
+FEED_SYMBOL_SILENCE_SECONDS: Final = 10  # at least; a symbol's own habit may ask for more
+FEED_SYMBOL_SILENCE_GAPS: Final = 8  # so many times the gap that 99 of 100 of its gaps do not exceed
+FEED_SYMBOL_RESUBSCRIBE_SECONDS: Final = 60
 
 # --- trading ----------------------------------------------------------------------------------------------------------
 FEED_AGE_MAX_MS: Final = 2_000
@@ -47,7 +56,7 @@ LEASE_STATEMENT_MS: Final = 1_000
 LEASE_CONNECT_SECONDS: Final = 2
 LEASE_LOOK_SECONDS: Final = 0.25
 LEASE_RETRY_SECONDS: Final = 0.25
-LEASE_TAKEOVER_SECONDS_MAX: Final = 10  # from a kill to the first entry of the successor
+LEASE_TAKEOVER_MAX_SECONDS: Final = 10  # from a kill to the first entry of the successor
 
 # --- REST -------------------------------------------------------------------------------------------------------------
 REST_CONNECT_SECONDS: Final = 2
@@ -129,6 +138,11 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ("three pings fit into the idle window", lambda: 3 * FEED_PING_SECONDS < EXCHANGE_IDLE_CLOSE_SECONDS),
     # ingest
     (
+        "a name and an address leave time for TLS and the upgrade",
+        lambda: FEED_RESOLVE_SECONDS + FEED_TCP_CONNECT_SECONDS < FEED_CONNECT_SECONDS,
+    ),
+    ("a name is told faster than a connection is made", lambda: FEED_RESOLVE_SECONDS < FEED_TCP_CONNECT_SECONDS),
+    (
         "connecting fails before the exchange would close",
         lambda: FEED_CONNECT_SECONDS < EXCHANGE_NO_SUBSCRIPTION_CLOSE_SECONDS,
     ),
@@ -167,7 +181,33 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ),
     ("a standby looks often", lambda: 4 * LEASE_LOOK_SECONDS <= LEASE_QUICK_TAKEOVER_SECONDS - LEASE_RENEW_SECONDS),
     ("a lost connection is sought again before a renewal is due", lambda: LEASE_RETRY_SECONDS < LEASE_RENEW_SECONDS),
-    ("a successor has time to connect", lambda: LEASE_TTL_SECONDS + 2 < LEASE_TAKEOVER_SECONDS_MAX),
+    ("a successor has time to connect", lambda: LEASE_TTL_SECONDS + 2 < LEASE_TAKEOVER_MAX_SECONDS),
+    (
+        "a connection is rotated, also at the second attempt, before its day ends",
+        lambda: (
+            FEED_ROTATION_SECONDS
+            + FEED_ROTATION_JITTER_SECONDS
+            + 2 * FEED_ROTATION_GIVE_UP_SECONDS
+            + FEED_ROTATION_RETRY_SECONDS
+            < EXCHANGE_LIFETIME_SECONDS
+        ),
+    ),
+    (
+        "a successor has time to connect and to be answered",
+        lambda: FEED_CONNECT_SECONDS + FEED_ACK_RECONNECT_SECONDS < FEED_ROTATION_GIVE_UP_SECONDS,
+    ),
+    (
+        "a rotation that was given up is over before the next",
+        lambda: FEED_ROTATION_GIVE_UP_SECONDS < FEED_ROTATION_RETRY_SECONDS,
+    ),
+    (
+        "a symbol is silent before it is subscribed again",
+        lambda: FEED_SYMBOL_SILENCE_SECONDS < FEED_SYMBOL_RESUBSCRIBE_SECONDS,
+    ),
+    (
+        "a connection's silence acts before a symbol's does",
+        lambda: FEED_SILENCE_RECONNECT_SECONDS < FEED_SYMBOL_RESUBSCRIBE_SECONDS,
+    ),
     # trading
     ("trading stops long before the feed is called silent", lambda: FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),
     ("a signal is not older than the feed may be", lambda: SIGNAL_AGE_MAX_MS <= FEED_AGE_MAX_MS),

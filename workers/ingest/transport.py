@@ -19,6 +19,7 @@ from websocket._abnf import frame_buffer
 from apps.engine import timeouts
 from workers.ingest.clock import Clock
 from workers.ingest.decoder import FRAME_BYTES_MAX
+from workers.ingest.dialing import dial
 
 _READ_BYTES: Final = 256 * 1024
 _KEEPALIVE_IDLE_SECONDS: Final = 10
@@ -104,14 +105,15 @@ def connect(url: str, clock: Clock) -> tuple[websocket.WebSocket, BufferedSocket
     """An open WebSocket within the connect deadline; raises OSError or WebSocketException."""
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
-    wait_seconds = clock.machine_seconds(timeouts.FEED_CONNECT_SECONDS)
-    raw = socket.create_connection((parts.hostname or "", parts.port or (443 if secure else 80)), timeout=wait_seconds)
+    begun = clock.monotonic()
+    raw = dial(parts.hostname or "", parts.port or (443 if secure else 80), clock)
     try:
         _set_options(raw)
+        raw.settimeout(clock.machine_seconds(_remaining(begun, clock)))
         if secure:
             raw = ssl.create_default_context().wrap_socket(raw, server_hostname=parts.hostname)
         stream = BufferedSocket(raw, clock)
-        stream.expire_in(timeouts.FEED_CONNECT_SECONDS)
+        stream.expire_in(_remaining(begun, clock))
         client = websocket.WebSocket(enable_multithread=True, skip_utf8_validation=True)
         client.frame_buffer = _BoundedFrames(client._recv, True)
         client.connect(url, socket=stream, redirect_limit=0)  # type: ignore[no-untyped-call]
@@ -119,6 +121,14 @@ def connect(url: str, clock: Clock) -> tuple[websocket.WebSocket, BufferedSocket
         raw.close()
         raise
     return client, stream
+
+
+def _remaining(begun: float, clock: Clock) -> float:
+    """Seconds of the clock that are left of the connect deadline."""
+    remaining = begun + timeouts.FEED_CONNECT_SECONDS - clock.monotonic()
+    if remaining <= 0:
+        raise TimeoutError("timed out before the handshake")
+    return remaining
 
 
 def has_partial_frame(client: websocket.WebSocket) -> bool:
