@@ -80,7 +80,6 @@ class Pipe:
         self._queue: deque[tuple[float, bytes]] = deque()  # (when due, bytes); no bytes are the end of the stream
         self._queued_bytes = 0
         self._changed = asyncio.Event()
-        self._last_due = 0.0
 
     async def run(self) -> None:
         """Until this direction has ended; raises OSError if a side broke."""
@@ -106,9 +105,8 @@ class Pipe:
     def _put(self, data: bytes) -> None:
         lane = self._lane
         wait_seconds = lane.delay_seconds + lane.jitter_seconds * self._dice.random()
-        # TCP keeps the order, so nothing overtakes what came before it.
-        self._last_due = max(self._last_due, asyncio.get_running_loop().time() + wait_seconds)
-        self._queue.append((self._last_due, data))
+        # Bytes leave in the order they came: what is due earlier than its predecessor waits for it, as TCP does.
+        self._queue.append((asyncio.get_running_loop().time() + wait_seconds, data))
         self._queued_bytes += len(data)
         self._changed.set()
 
