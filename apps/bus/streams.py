@@ -23,6 +23,15 @@ if redis.call('SET', KEYS[2], '1', 'NX') then return 1 end
 return 0
 """
 
+# The fence alone, for a holder that has nothing to write at the moment; it also comes back after a Redis was emptied.
+_ASSERT: Final = """
+local fence = tonumber(redis.call('GET', KEYS[1]) or '0')
+local token = tonumber(ARGV[1])
+if token < fence then return redis.error_reply('FENCED ' .. fence) end
+if token > fence then redis.call('SET', KEYS[1], ARGV[1]) end
+return 0
+"""
+
 
 class Fenced(Exception):
     """A newer ingest has written to this epoch; this one must stop."""
@@ -102,6 +111,16 @@ class Appender:
     def last_id(self, shard: int) -> str:
         """The id of the shard's newest entry, `0-0` if there is none."""
         return last_id(self._client, self._epoch, shard)
+
+
+def assert_fence(client: redis.Redis, epoch: int, token: int) -> None:
+    """Keep every older token out from now on. Raises `Fenced` if a newer one is there, `redis.RedisError`."""
+    try:
+        client.eval(_ASSERT, 1, fence_key(epoch), token)
+    except redis.ResponseError as error:
+        if "FENCED" in str(error):
+            raise Fenced(str(error)) from error
+        raise
 
 
 def last_id(client: redis.Redis, epoch: int, shard: int) -> str:

@@ -33,6 +33,8 @@ class Running:
         clock = Clock()
         self.tally = Tally(BoundedLog(clock.monotonic))
         self.ring = Ring(token, clock.monotonic)
+        self.permitted = True
+        self.refusals = 0
         self.dirty: list[int] = []
         self.fenced: list[str] = []
         self.latencies: list[float] = []
@@ -45,11 +47,16 @@ class Running:
             self.ring,
             self.tally,
             clock,
+            may_write=self.may_write,
             on_dirty=self.dirty.append,
             on_fenced=self.fenced.append,
             observe_latency=self.latencies.append,
         )
         self.publisher.start()
+
+    def may_write(self) -> bool:
+        self.refusals += not self.permitted
+        return self.permitted
 
     def put(self, event: TradeBlock, shard: int = 0) -> None:
         self.ring.put(Batch(shard, 0.0, [event], len(event.ts_event)))
@@ -168,6 +175,22 @@ def test_a_stop_publishes_what_waits_and_gives_up_in_time_if_it_cannot(url: str,
     assert not away.publisher.is_alive()
     assert away.ring.trades == 1
     away.client.close()
+
+
+def test_without_permission_it_waits_with_what_it_has_and_goes_on_when_it_is_given_again(running: Running) -> None:
+    running.put(block(1, "a"))
+    wait_until(lambda: running.tally.entries_published == 1, "published")
+    running.permitted = False
+    for ordinal, trade_id in ((2, "b"), (3, "c")):
+        running.put(block(ordinal, trade_id))
+    wait_until(lambda: running.refusals > 1, "it noticed")
+    assert [row[2] for row in published_trades(running.client)] == ["a"]
+    assert running.ring.trades == 2
+    running.permitted = True
+    wait_until(lambda: running.ring.empty, "published")
+    assert [row[2] for row in published_trades(running.client)] == ["a", "b", "c"]
+    assert running.publisher.reachable
+    assert not running.fenced
 
 
 def _config(url: str, first_entry_ids: dict[str, str]) -> Config:

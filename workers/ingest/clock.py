@@ -19,6 +19,10 @@ class Clock:
         """How long a socket or a lock really has to wait for `clock_seconds` to pass."""
         return clock_seconds / self.rate
 
+    def since_boot(self) -> float:
+        """Seconds of the machine, whatever the rate; go on while this process, or the machine, sleeps. For leases."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     @staticmethod
     def wall_ms() -> int:
         """The machine's wall clock in ms; for stamps and entry ids, never for timeouts."""

@@ -40,7 +40,10 @@ class EntryIds:
 
 
 class Publisher(threading.Thread):
-    """Takes batch by batch; while Redis is away it stays with the one it has, and the ring fills behind it."""
+    """Takes batch by batch; while Redis is away it stays with the one it has, and the ring fills behind it.
+
+    So it does while `may_write` says no: the lease is not renewed, but nobody else has taken it yet.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Publisher(threading.Thread):
         tally: Tally,
         clock: Clock,
         *,
+        may_write: Callable[[], bool],
         on_dirty: Callable[[int], None],
         on_fenced: Callable[[str], None],
         observe_latency: Callable[[float], None],
@@ -65,6 +69,7 @@ class Publisher(threading.Thread):
         self._ring = ring
         self._tally = tally
         self._clock = clock
+        self._may_write = may_write
         self._on_dirty = on_dirty
         self._on_fenced = on_fenced
         self._observe_latency = observe_latency
@@ -98,9 +103,12 @@ class Publisher(threading.Thread):
                     if not entry_id:
                         self._on_dirty(batch.shard)  # whether the flag was new is unknown too
                         break
-                if self._appender.append(batch.shard, entry_id, payload):
-                    self._on_dirty(batch.shard)
-                break
+                # Right before the write: this process may have been stopped for a while at any line above.
+                if self._may_write():
+                    if self._appender.append(batch.shard, entry_id, payload):
+                        self._on_dirty(batch.shard)
+                    break
+                self._tally.log.warn("paused", "the lease is not renewed", trades=batch.trades)
             except redis.RedisError as error:
                 self._note_error("append", error)
                 unknown = True

@@ -10,9 +10,11 @@ from typing import Any, Final
 import redis
 
 from apps.bus import streams
+from apps.bus.streams import Fenced
 from apps.engine import timeouts
 from workers.ingest.clock import Clock
 from workers.ingest.inbox import Inbox
+from workers.ingest.lease import Right, standby_key
 from workers.ingest.publisher import Publisher
 from workers.ingest.ring import Ring
 from workers.ingest.status import ConnectionStatus, State
@@ -29,7 +31,7 @@ class Report:
 
     def __init__(
         self,
-        token: int,
+        right: Right,
         statuses: Sequence[ConnectionStatus],
         tally: Tally,
         ring: Ring,
@@ -43,14 +45,17 @@ class Report:
         self.inbox = inbox
         self.clock = clock
         self.redis_reached_at: float | None = None
-        self._token = token
+        self.right = right
+        self.standby = False  # whether another ingest waits to take over
         self._publisher = publisher
 
     def feed_state(self) -> dict[str, Any]:
         """As the readers of `feed_state:<epoch>` expect it; all times are wall clock ms except event_time_ms."""
         tally = self.tally
         return {
-            "token": self._token,
+            "token": self.right.token,
+            "lease": self.right.report(),
+            "standby": self.standby,
             "written_ms": self.clock.wall_ms(),
             "counts": {
                 "received": tally.trades_received,
@@ -74,11 +79,13 @@ class Report:
         connections = {status.name: self._flow(status, now) for status in self.statuses}
         reached = self._publisher.reachable and _within(now, self.redis_reached_at, REACHED_MAX_SECONDS)
         overflowing = _within(now, self.ring.overflowed_at, OVERFLOW_SHOWN_SECONDS)
-        healthy = all(part["ok"] for part in connections.values()) and reached and not overflowing
+        valid = self.right.valid()
+        healthy = all(part["ok"] for part in connections.values()) and reached and not overflowing and valid
         parts = {
             "healthy": healthy,
             "connections": connections,
             "redis": {"ok": reached},
+            "lease": {"ok": valid},
             "ring": {"ok": not overflowing, "trades": self.ring.trades, "overflowed": self.ring.overflowed},
         }
         return healthy, parts
@@ -118,16 +125,12 @@ def _within(now: float, at: float | None, seconds: float) -> bool:
 
 
 class Reporter(threading.Thread):
-    """Writes the feed state four times a second, and looks whether a newer ingest has taken over."""
+    """Writes the feed state four times a second, and keeps older tokens out and looks for newer ones in the fence."""
 
-    def __init__(
-        self, client: redis.Redis, epoch: int, token: int, report: Report, on_fenced: Callable[[str], None]
-    ) -> None:
+    def __init__(self, client: redis.Redis, epoch: int, report: Report, on_fenced: Callable[[str], None]) -> None:
         super().__init__(name="reporter", daemon=True)
         self._client = client
-        self._state_key = streams.feed_state_key(epoch)
-        self._fence_key = streams.fence_key(epoch)
-        self._token = token
+        self._epoch = epoch
         self._report = report
         self._on_fenced = on_fenced
         self._stopping = threading.Event()
@@ -138,15 +141,21 @@ class Reporter(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                fence = self._client.get(self._fence_key)
-                if isinstance(fence, bytes) and int(fence) > self._token:
-                    self._on_fenced(f"token {int(fence)} has taken over from {self._token}")
-                    return
-                self._client.set(self._state_key, json.dumps(self._report.feed_state()), px=KEEP_MS)
-                self._report.redis_reached_at = self._report.clock.monotonic()
+                if self._report.right.valid():
+                    self._write()
+            except Fenced as fenced:
+                self._on_fenced(str(fenced))
+                return
             except redis.RedisError as error:
                 self._report.tally.redis_errors["feed_state"] += 1
                 self._report.tally.log.warn(
                     "redis_error", type(error).__name__, operation="feed_state", error=str(error)
                 )
             self._stopping.wait(WRITE_SECONDS)
+
+    def _write(self) -> None:
+        streams.assert_fence(self._client, self._epoch, self._report.right.token)
+        self._report.standby = bool(self._client.exists(standby_key(self._epoch)))
+        state = json.dumps(self._report.feed_state())
+        self._client.set(streams.feed_state_key(self._epoch), state, px=KEEP_MS)
+        self._report.redis_reached_at = self._report.clock.monotonic()

@@ -24,6 +24,7 @@ class StatusServer(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
         self.report: Report | None = None
         self.registry: CollectorRegistry | None = None
+        self.waiting: str | None = None  # what for, while another ingest writes
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, name="status", daemon=True).start()
@@ -41,7 +42,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         report, registry = self.server.report, self.server.registry
-        if report is None or registry is None:
+        if self.server.waiting is not None:
+            self._standby(self.server.waiting)
+        elif report is None or registry is None:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"starting\n")
         elif self.path == "/health":
             healthy, parts = report.health()
@@ -49,6 +52,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(status, "application/json", json.dumps(parts).encode())
         elif self.path == "/metrics":
             self._answer(HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry))
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"not found\n")
+
+    def _standby(self, words: str) -> None:
+        """No data flows here, so it is not healthy in the sense of the other answers; the words say why."""
+        if self.path == "/health":
+            body = json.dumps({"healthy": False, "standby": True, "words": words}).encode()
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "application/json", body)
+        elif self.path == "/metrics":
+            self._answer(HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, b"cdb_ingest_standby 1\n")
         else:
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"not found\n")
 

@@ -25,10 +25,12 @@ from workers.ingest.connection import Connection
 from workers.ingest.consumer import Consumer
 from workers.ingest.feed import WATERMARKS_PER_SECOND_MAX, Feed
 from workers.ingest.inbox import Inbox
+from workers.ingest.lease import Right
 from workers.ingest.metrics import IngestCollector, publish_latency
 from workers.ingest.publisher import EntryIds, Publisher
 from workers.ingest.report import Report, Reporter
 from workers.ingest.ring import Ring
+from workers.ingest.standby import Turn, wait_for_turn
 from workers.ingest.symbols import SymbolState, make_states
 from workers.ingest.tally import Tally
 from workers.ingest.warmup import Warmup
@@ -68,29 +70,40 @@ class Worker:
         self._end(FAILED, words)
 
     def run(self) -> int:
-        config, clock = self._config, self._clock
+        clock = self._clock
         tally = Tally(log.BoundedLog(clock.monotonic))
-        states = make_states(config.symbols, config.shard_count)
-        ids = self._read_stored(states, tally)
-        threads = None
-        if ids is not None:
-            token = config.token or 0
-            threads = _Threads(config, token, self._server, clock, self._dice, tally, states, ids, self._on_fenced)
-            threads.start()
+        turn = wait_for_turn(self._config, self._server, clock, tally, self._ended, self._fenced)
+        threads = None if turn is None else self._start(turn, tally)
         self._ended.wait()
         outcome = self._outcome or _Outcome(FAILED, "ended without an outcome")
         log.event("ending", code=outcome.code, words=outcome.words)
-        if threads is not None and outcome.code == STOPPED:
-            threads.flush()
+        if outcome.code == STOPPED:
+            if threads is not None:
+                threads.flush()
+            if turn is not None:
+                turn.right.give_back()
         return outcome.code
 
-    def _read_stored(self, states: dict[str, SymbolState], tally: Tally) -> dict[int, str] | None:
+    def _start(self, turn: Turn, tally: Tally) -> _Threads | None:
+        """Everything that runs while it is our turn; None if a stop came first."""
+        config = turn.config
+        states = make_states(config.symbols, config.shard_count)
+        for symbol in turn.warm & states.keys():
+            states[symbol].warmed = True
+        ids = self._read_stored(config, states, tally)
+        if ids is None:
+            return None
+        threads = _Threads(config, turn.right, self._server, self._clock, self._dice, tally, states, ids, self._fenced)
+        threads.start()
+        return threads
+
+    def _read_stored(self, config: Config, states: dict[str, SymbolState], tally: Tally) -> dict[int, str] | None:
         """The last entry ids, with the trade ids remembered. Waits for Redis; None if a stop came first."""
-        client = clients.reader(self._config.redis_url)
+        client = clients.reader(config.redis_url)
         while not self._ended.is_set():
             try:
-                ids = stored.last_ids(client, self._config)
-                count = stored.refill(client, self._config, states)
+                ids = stored.last_ids(client, config)
+                count = stored.refill(client, config, states)
             except redis.RedisError as error:
                 tally.log.warn("redis_error", type(error).__name__, operation="start", error=str(error))
                 self._ended.wait(_REDIS_RETRY_SECONDS)
@@ -99,7 +112,7 @@ class Worker:
             return ids
         return None
 
-    def _on_fenced(self, words: str) -> None:
+    def _fenced(self, words: str) -> None:
         self._end(FENCED, words)
 
     def _end(self, code: int, words: str) -> None:
@@ -114,7 +127,7 @@ class _Threads:
     def __init__(
         self,
         config: Config,
-        token: int,
+        right: Right,
         server: StatusServer,
         clock: Clock,
         dice: random.Random,
@@ -123,6 +136,7 @@ class _Threads:
         ids: dict[int, str],
         on_fenced: Callable[[str], None],
     ) -> None:
+        token = right.token
         registry = CollectorRegistry()
         doorbell = Doorbell(config.redis_url, config.drain_task)
         self._server = server
@@ -139,6 +153,7 @@ class _Threads:
             ring,
             tally,
             clock,
+            may_write=right.valid,
             on_dirty=self._bell.order,
             on_fenced=on_fenced,
             observe_latency=publish_latency(registry).observe,
@@ -151,8 +166,8 @@ class _Threads:
         builder = Builder(token, states, ring, tally, clock)
         self._consumer = Consumer(self._feeds(config, states, builder, tally, clock), self._inbox, builder, clock)
         statuses = [connection.status for connection in self._connections]
-        self._report = Report(token, statuses, tally, ring, self._inbox, self._publisher, clock)
-        self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, token, self._report, on_fenced)
+        self._report = Report(right, statuses, tally, ring, self._inbox, self._publisher, clock)
+        self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, self._report, on_fenced)
 
     def start(self) -> None:
         self._registry.register(IngestCollector(self._report))
