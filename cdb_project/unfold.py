@@ -24,7 +24,14 @@ def table(title: str, icon: str, model: str) -> dict[str, Any]:
 
 
 NAVIGATION: list[dict[str, Any]] = [
-    {"title": "", "items": [page("Live", "monitoring", "live:board"), page("Tables", "table_view", "admin:index")]},
+    {
+        "title": "",
+        "items": [
+            page("Live", "monitoring", "live:board"),
+            page("Feed", "sensors", "live:feed"),
+            page("Tables", "table_view", "admin:index"),
+        ],
+    },
     {
         "title": "Road",
         "separator": True,
@@ -58,11 +65,24 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             table("Instruments", "currency_exchange", "market_instrument"),
             table("Bars", "candlestick_chart", "market_bar"),
+            table("Outbox", "outbox", "outbox_outboxevent"),
+        ],
+    },
+    {
+        "title": "Feed",
+        "separator": True,
+        "items": [
+            table("Followed symbols", "playlist_add_check", "market_epochinstrument"),
             table("Coverage", "grid_on", "market_coverage"),
+            table("Gaps", "heart_broken", "market_gap"),
+            table("Doubts", "question_mark", "market_klinedoubt"),
             table("Connections", "cable", "market_feedconnection"),
+            table("Changes of state", "timeline", "market_feedtransition"),
+            table("Leases", "key", "market_ingestlease"),
             table("Cursors", "start", "market_shardcursor"),
             table("Ingest runs", "input", "market_ingestrun"),
-            table("Outbox", "outbox", "outbox_outboxevent"),
+            table("Screener rules", "filter_list", "market_screenerrule"),
+            table("Screener runs", "checklist", "market_screenerrun"),
         ],
     },
     {

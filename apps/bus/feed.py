@@ -12,6 +12,9 @@ from apps.bus.streams import feed_state_key
 from apps.engine import timeouts
 
 STREAMING: Final = "STREAMING"
+ROTATING: Final = "ROTATING"  # its successor is being tried; until the switch this one delivers
+BLOCKED: Final = "BLOCKED"
+DELIVERING: Final = frozenset({STREAMING, ROTATING})
 
 
 class UnreadableReport(ValueError):
@@ -24,6 +27,11 @@ class FeedAge:
 
     age_ms: int | None
     words: str = ""
+
+
+def symbol_of(channel: str) -> str:
+    """The symbol at the end of a channel's name; book tickers and deals both end in it."""
+    return channel.rpartition("@")[2]
 
 
 class ConnectionReport(msgspec.Struct, frozen=True):
@@ -62,9 +70,11 @@ class FeedReport(msgspec.Struct, frozen=True):
         owners = [connection for connection in self.connections if symbol in connection.symbols]
         if not owners:
             return FeedAge(None, f"no connection owns {symbol}")
-        streaming = [connection for connection in owners if connection.state == STREAMING]
+        streaming = [connection for connection in owners if connection.state in DELIVERING]
         if not streaming:
             return FeedAge(None, f"{owners[0].name} is {owners[0].state}")
+        if any(symbol_of(channel) == symbol for owner in streaming for channel in owner.refused):
+            return FeedAge(None, f"the exchange refuses {symbol}")
         signs = [ms for owner in streaming for ms in (owner.last_frame_ms, owner.last_pong_ms) if ms is not None]
         if not signs:
             return FeedAge(None, f"nothing was received from {streaming[0].name} yet")

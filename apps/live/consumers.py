@@ -16,6 +16,7 @@ from django.utils.crypto import constant_time_compare
 
 from apps.engine import timeouts
 from apps.live.frame import wall_ms
+from apps.live.pages import PAGES
 from apps.live.pusher import Box, Frame, Pusher, pusher
 from apps.live.signing_out import session_mark
 
@@ -48,14 +49,14 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             return
         self.session_key: str = session.session_key
         self.user_pk: int = user.pk
-        self.box = Box(user.pk, session_mark(self.session_key))
+        page = self.scope.get("query_string", b"").decode("ascii", "replace")
+        self.box = Box(user.pk, session_mark(self.session_key), page if page in PAGES else "")
         self.seq = 0
         self.begun = False
         self.unacked: int | None = None
         self.acked = asyncio.Event()
         self.sent: dict[str, int] = {}
         await self.accept()
-        self.wants_board = self.scope.get("query_string") == b"board"
         self.pusher.join(self.box)
         self.tasks = [asyncio.create_task(work()) for work in (self._push, self._heartbeat, self._watch)]
 
@@ -97,7 +98,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _send_frame(self, frame: Frame) -> bool:
         """Send what this page does not have yet and wait for its answer. False if it was too slow and is closed."""
         kind = "delta" if self.begun else "snapshot"
-        sections = frame.sections if self.wants_board else {}
+        sections = frame.sections.get(self.box.page, {})
         changed = {name: html for name, (version, html) in sections.items() if self.sent.get(name) != version}
         self.begun = True
         self.acked.clear()

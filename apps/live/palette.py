@@ -13,7 +13,10 @@ from apps.execution.models import Order
 from apps.market.models import Instrument
 
 SYMBOLS_MAX = 10
-PAGES = (("Live", "What happens now", "live:board", "live state connection equity"),)
+PAGES = (
+    ("Live", "What happens now", "live:board", "live state connection equity"),
+    ("Feed", "What arrives, and what of it is proven", "live:feed", "feed connection coverage gap lease screener"),
+)
 
 
 def search(request: HttpRequest, term: str) -> list[SearchResult]:

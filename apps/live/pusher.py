@@ -18,7 +18,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from redis import RedisError
 
 from apps.engine import timeouts
-from apps.live import board as boards
+from apps.live import pages
 from apps.live.changes import change_token
 from apps.live.frame import wall_ms
 from apps.live.listening import listen
@@ -34,22 +34,31 @@ SOCKETS_MAX: Final = 200
 SOCKETS_PER_USER_MAX: Final = 20
 
 
+Sections = dict[str, tuple[int, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What was true at `server_ms`. `sections` holds (version, html); a version grows when the html changes."""
+    """What was true at `server_ms`. `sections` holds (version, html) by page and name, for the pages that are open;
+    a version grows when the html changes.
+    """
 
     server_ms: int
     strip: dict[str, Any]
-    sections: dict[str, tuple[int, str]]
+    sections: dict[str, Sections]
     data_at_ms: int | None
 
 
 @dataclass(eq=False)
 class Box:
-    """The one-slot mailbox of a socket: it always takes the newest frame, so a slow reader costs no memory."""
+    """The one-slot mailbox of a socket: it always takes the newest frame, so a slow reader costs no memory.
+
+    `page` names the sections that its page shows; empty: it shows the strip only.
+    """
 
     user_id: int
     session_mark: str
+    page: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     signed_out: bool = False
 
@@ -104,8 +113,9 @@ class Pusher:
     async def _turn(self, executor: ThreadPoolExecutor, reader: _Reader) -> float:
         """One reading. Returns how many seconds it took; a failed one is logged; the sockets say their age."""
         began = time.perf_counter()
+        opened = frozenset(box.page for box in self._boxes if box.page)
         try:
-            frame = await asyncio.get_running_loop().run_in_executor(executor, reader.read)
+            frame = await asyncio.get_running_loop().run_in_executor(executor, reader.read, opened)
         except (DatabaseError, InterfaceError, RedisError) as error:
             log.warning("the live state cannot be read: %s", error)
             return REST_SECONDS_MAX
@@ -126,23 +136,26 @@ class _Reader:
         self._state: State | None = None
         self._read_at = 0.0
 
-    def read(self, clock: Callable[[], float] = time.perf_counter) -> Frame:
-        """The newest frame: the same object as before if nothing changed and the sentence's ages are fresh enough."""
+    def read(self, opened: frozenset[str], clock: Callable[[], float] = time.perf_counter) -> Frame:
+        """The newest frame: the same object as before if nothing changed, it has the sections of every page that is
+        open, and the sentence's ages are fresh enough.
+        """
         try:
-            return self._read(clock)
+            return self._read(opened, clock)
         except (DatabaseError, InterfaceError):
             connections.close_all()  # the next turn starts with a new connection
             raise
 
-    def _read(self, clock: Callable[[], float]) -> Frame:
+    def _read(self, opened: frozenset[str], clock: Callable[[], float]) -> Frame:
         now = clock()
         token = None if self._state is None else change_token(self._state)
         changed = token is None or token != self._token
-        if self._frame is not None and not changed and now - self._read_at < SENTENCE_EVERY_SECONDS:
+        complete = self._frame is not None and opened <= self._frame.sections.keys()
+        if self._frame is not None and complete and not changed and now - self._read_at < SENTENCE_EVERY_SECONDS:
             return self._frame
         now_ms = wall_ms()
         state = read_state(now_ms)
-        self._frame = _frame(state, now_ms, self._frame)
+        self._frame = _frame(state, now_ms, opened, self._frame)
         self._token, self._state, self._read_at = change_token(state), state, now
         return self._frame
 
@@ -151,15 +164,19 @@ class _Reader:
         connections.close_all()
 
 
-def _frame(state: State, now_ms: int, before: Frame | None) -> Frame:
-    rendered = boards.render(boards.read(state, now_ms))
+def _frame(state: State, now_ms: int, opened: frozenset[str], before: Frame | None) -> Frame:
     known = before.sections if before is not None else {}
-    sections = {}
-    for name, html in rendered.items():
-        version, old = known.get(name, (0, ""))
-        sections[name] = (version, old) if html == old else (version + 1, html)
+    sections = {
+        page: {name: _versioned(html, known.get(page, {}).get(name, (0, ""))) for name, html in rendered.items()}
+        for page, rendered in pages.render(opened, state, now_ms).items()
+    }
     last_trade_ms = state.report.last_trade_ms if state.report is not None else None
     return Frame(now_ms, strip_of(state.sentence), sections, last_trade_ms)
+
+
+def _versioned(html: str, before: tuple[int, str]) -> tuple[int, str]:
+    version, old = before
+    return before if html == old else (version + 1, html)
 
 
 _pushers: dict[asyncio.AbstractEventLoop, Pusher] = {}

@@ -13,4 +13,5 @@ app_name = "live"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="live:board"), name="home"),
     path("live/", admin.site.admin_view(views.board), name="board"),
+    path("feed/", admin.site.admin_view(views.feed), name="feed"),
 ]

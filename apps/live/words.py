@@ -9,3 +9,10 @@ _EXITS: Final = {"stop_loss": "stop loss", "take_profit": "take profit", "max_ho
 
 def exit_words(reason: str) -> str:
     return _EXITS.get(reason, reason.replace("_", " "))
+
+
+_CLOSED_BY: Final = {"us": "closed by us", "exchange": "closed by the exchange", "network": "cut by the network"}
+
+
+def closed_by_words(who: str) -> str:
+    return _CLOSED_BY.get(who, who)

@@ -29,6 +29,12 @@ LABELS: Final = {
     "opened_ts": "opened",
     "due_ts": "due",
     "closed_ts": "closed",
+    "swept_minute": "checked against klines until",
+    "age_ms": "age of the socket",
+    "last_frame_age_ms": "last frame",
+    "last_pong_age_ms": "last pong",
+    "bytes_in": "bytes received",
+    "next_attempt_at": "next attempt",
     "watermark_ms": "watermark",
     "feed_age_ms": "age of the feed",
     "signal_age_ms": "age of the signal",
@@ -74,11 +80,11 @@ def _renderer(field: models.Field[Any, Any], *, signed: bool) -> Callable[[Any, 
         return lambda _row, value: time_tag(value if value is None else times.to_ms(value))
     if isinstance(field, models.JSONField):
         return lambda _row, value: json_block(value)
-    if name.endswith("_age_ms"):
+    if name == "age_ms" or name.endswith("_age_ms"):
         return lambda _row, value: numbers.UNKNOWN if value is None else times.duration(value)
     if name.startswith("ts_") or name.endswith("_ts") or name == "watermark_ms":
         return lambda _row, value: time_tag(value)
-    if name in ("minute", "closed_minute"):
+    if name == "minute" or name.endswith("_minute"):
         return lambda _row, value: minute_tag(value)
     return None
 

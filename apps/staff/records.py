@@ -35,6 +35,9 @@ class Record(_ReadOnly, ModelAdmin):  # type: ignore[misc]
     actions = None
     list_per_page = ROWS_PER_PAGE
     list_filter_sheet = True
+    list_before_template = "admin/table_words.html"
+    words: ClassVar[str] = ""
+    """What stands in this table and when its first row appears; shown above the list."""
     road: ClassVar[Sequence[Column]] = ()
     """Columns shown first on the detail page."""
     formats: ClassVar[dict[str, Column]] = {}

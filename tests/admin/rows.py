@@ -94,15 +94,28 @@ def make_session() -> TradingSession:
     return session
 
 
+def make_feed(road: Road) -> None:
+    """A connection with a past, a gap with an UNPROVEN minute, a doubt, the lease and a choice of symbols."""
+    epoch, instrument = road.session.epoch, road.instrument
+    gap = factories.GapFactory.create(epoch=epoch, instrument=instrument)
+    factories.CoverageFactory.create(
+        epoch=epoch, instrument=instrument, gap=gap, attempts=1, detail="failed: no answer"
+    )
+    connection = factories.FeedConnectionFactory.create(epoch=epoch)
+    factories.FeedTransitionFactory.create(epoch=epoch, connection=connection.name)
+    factories.IngestLeaseFactory.create(epoch=epoch)
+    factories.KlineDoubtFactory.create(epoch=epoch, instrument=instrument)
+    factories.ScreenerRunFactory.create(epoch=epoch)
+
+
 def make_everything() -> Road:
     """Rows in every table that the admin shows."""
     road = make_road()
     epoch = road.session.epoch
     factories.EpochInstrumentFactory.create(epoch=epoch, instrument=road.instrument)
     factories.BarFactory.create(epoch=epoch, instrument=road.instrument)
-    factories.CoverageFactory.create(epoch=epoch, instrument=road.instrument)
+    make_feed(road)
     factories.DeadEntryFactory.create(epoch=epoch)
-    factories.FeedConnectionFactory.create(epoch=epoch)
     factories.EquityPointFactory.create(account=road.account)
     factories.RiskStateChangeFactory.create(account=road.account)
     factories.OutboxEventFactory.create()

@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from apps.market.models import ScreenerRule
 from apps.risk.admin import check_rows
 from apps.signals.models import Strategy
 from tests.admin.rows import make_denied, make_everything, make_road
@@ -22,12 +23,15 @@ from tests.factories import BarFactory, EquityPointFactory, LedgerEntryFactory
 pytestmark = pytest.mark.django_db
 
 PEOPLE = (User, Group)
-EDITABLE = (*PEOPLE, Strategy)
+ADDABLE = (ScreenerRule,)  # test_feed
+EDITABLE = (*PEOPLE, Strategy, *ADDABLE)
 REGISTERED = sorted(admin.site._registry, key=lambda model: model._meta.label)
 RECORDS = [model for model in REGISTERED if model not in EDITABLE]
 REQUIRED = {
     "market.Instrument", "market.FeedEpoch", "market.ShardCursor", "market.Bar", "market.Coverage", "market.IngestRun",
-    "market.FeedConnection", "outbox.OutboxEvent", "portfolio.TradingSession", "portfolio.Account",
+    "market.FeedConnection", "market.EpochInstrument", "market.Gap", "market.FeedTransition", "market.IngestLease",
+    "market.KlineDoubt",
+    "market.ScreenerRule", "market.ScreenerRun", "outbox.OutboxEvent", "portfolio.TradingSession", "portfolio.Account",
     "portfolio.LedgerEntry", "portfolio.Position", "portfolio.Reservation", "portfolio.EquityPoint", "signals.Strategy",
     "signals.StrategyVersion", "signals.Signal", "risk.RiskLimits", "risk.RiskState", "risk.RiskStateChange",
     "risk.RiskDecision", "risk.OrderIntent", "execution.Order", "execution.Trade",

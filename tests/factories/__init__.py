@@ -18,6 +18,14 @@ from tests.factories.done import (
     VenueOrderFactory,
     VenueTradeFactory,
 )
+from tests.factories.feed import (
+    FeedTransitionFactory,
+    GapFactory,
+    IngestLeaseFactory,
+    KlineDoubtFactory,
+    ScreenerRuleFactory,
+    ScreenerRunFactory,
+)
 from tests.factories.seen import (
     SOURCE,
     START_MINUTE,
@@ -62,8 +70,12 @@ __all__ = [
     "ExitWatchFactory",
     "FeedConnectionFactory",
     "FeedEpochFactory",
+    "FeedTransitionFactory",
+    "GapFactory",
+    "IngestLeaseFactory",
     "IngestRunFactory",
     "InstrumentFactory",
+    "KlineDoubtFactory",
     "LedgerEntryFactory",
     "OrderEventFactory",
     "OrderFactory",
@@ -75,6 +87,8 @@ __all__ = [
     "RiskLimitsFactory",
     "RiskStateChangeFactory",
     "RiskStateFactory",
+    "ScreenerRuleFactory",
+    "ScreenerRunFactory",
     "SessionStrategyFactory",
     "ShardCursorFactory",
     "SignalFactory",

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def admin_paths() -> list[str]:
     """Index, application pages, and for each table its list, a search, an empty search, a record and its history."""
-    paths = [reverse("admin:index"), reverse("admin:password_change"), reverse("live:board")]
+    paths = [reverse("admin:index"), reverse("admin:password_change"), reverse("live:board"), reverse("live:feed")]
     paths += sorted({reverse("admin:app_list", args=(model._meta.app_label,)) for model in admin.site._registry})
     for model in admin.site._registry:
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
@@ -65,6 +65,7 @@ def test_pages_of_refusal_and_people_run_under_the_policy_too(window: Window, ro
         reverse("admin:auth_user_delete", args=(staff_user.pk,)),
         reverse("admin:auth_user_password_change", args=(staff_user.pk,)),
         reverse("admin:auth_group_add"),
+        reverse("admin:market_screenerrule_add"),
     ]
     for path in paths:
         in_both_themes(window, path)

@@ -58,7 +58,13 @@ def every_admin_path() -> list[str]:
         assert row is not None
         paths += [reverse(f"{name}_changelist"), reverse(f"{name}_add")]
         paths += [reverse(f"{name}_{action}", args=(row.pk,)) for action in ("change", "delete", "history")]
-    return [*paths, reverse("admin:index"), reverse("admin:search") + "?s=order&extended=1", reverse("live:board")]
+    return [
+        *paths,
+        reverse("admin:index"),
+        reverse("admin:search") + "?s=order&extended=1",
+        reverse("live:board"),
+        reverse("live:feed"),
+    ]
 
 
 @pytest.mark.parametrize("who", [None, visitor, former_staff], ids=["anonymous", "not staff", "not active"])

@@ -71,7 +71,7 @@ class Page {
   connect() {
     clearTimeout(this.retry);
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}${this.strip.dataset.socket}${this.board ? "?board" : ""}`);
+    const socket = new WebSocket(`${scheme}//${location.host}${this.strip.dataset.socket}${this.board ? `?${this.board.dataset.page}` : ""}`);
     this.socket = socket;
     this.lastSeq = 0;
     this.triedAt = performance.now();
@@ -238,7 +238,9 @@ class Page {
     if (!section) return;
     const before = [...section.querySelectorAll("[data-raw]")].map((element) => element.dataset.raw);
     const focused = section.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const unfolded = [...section.querySelectorAll("details")].map((element) => element.open);
     section.innerHTML = html;
+    section.querySelectorAll("details").forEach((element, index) => { element.open = unfolded[index] ?? false; });
     if (focused) section.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
     const after = [...section.querySelectorAll("[data-raw]")];
     if (after.length !== before.length) return;

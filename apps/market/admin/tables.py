@@ -1,20 +1,10 @@
-"""What the market did, as staff can read it."""
+"""What the market did."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.market.models import (
-    Bar,
-    Coverage,
-    DeadEntry,
-    EpochInstrument,
-    FeedConnection,
-    FeedEpoch,
-    IngestRun,
-    Instrument,
-    ShardCursor,
-)
+from apps.market.models import Bar, DeadEntry, EpochInstrument, FeedEpoch, Instrument, ShardCursor
 from apps.staff.columns import links, listing
 from apps.staff.records import LongRecord, Record, RecordInline
 
@@ -37,7 +27,7 @@ class InstrumentAdmin(Record):
 
 class EpochInstrumentInline(RecordInline):
     model = EpochInstrument
-    fields = ["instrument", "shard"]
+    fields = ["instrument", "shard", "followed", "why", "swept_minute"]
 
 
 @admin.register(FeedEpoch)
@@ -49,6 +39,8 @@ class FeedEpochAdmin(Record):
     inlines = [EpochInstrumentInline]
     road = [
         links("sessions", "Sessions"),
+        listing("market_gap", "Gaps", lambda row: {"epoch__id__exact": row.pk}),
+        listing("market_feedtransition", "Changes of state", lambda row: {"epoch__id__exact": row.pk}),
         links("connections", "Connections"),
         links("runs", "Ingest runs"),
         links("cursors", "Cursors"),
@@ -101,39 +93,3 @@ class BarAdmin(LongRecord):
     list_select_related = ["instrument", "epoch"]
     search_fields = ["instrument__symbol__istartswith"]
     ordering = ["-minute", "-id"]
-
-
-@admin.register(Coverage)
-class CoverageAdmin(LongRecord):
-    list_display = ["minute", "instrument", "status", "reason", "epoch"]
-    list_filter = ["status", "instrument"]
-    list_select_related = ["instrument", "epoch"]
-    search_fields = ["instrument__symbol__istartswith", "reason"]
-    ordering = ["-minute", "-id"]
-
-
-@admin.register(IngestRun)
-class IngestRunAdmin(Record):
-    list_display = ["token", "epoch", "started_at", "last_seen_at", "received", "decoded", "published"]
-    list_select_related = ["epoch"]
-    search_fields = ["token__exact"]
-    ordering = ["-token"]
-
-
-@admin.register(FeedConnection)
-class FeedConnectionAdmin(Record):
-    list_display = [
-        "name",
-        "epoch",
-        "state",
-        "reason",
-        "since",
-        "last_frame_at",
-        "last_pong_at",
-        "subscriptions",
-        "reconnects",
-    ]
-    list_filter = ["state"]
-    list_select_related = ["epoch"]
-    search_fields = ["name", "reason"]
-    ordering = ["-epoch", "name"]
