@@ -81,15 +81,39 @@ def read_url(name: str, default: str, schemes: Iterable[str]) -> str:
     return url
 
 
-def read_symbols(name: str, default: str) -> tuple[str, ...]:
+def read_symbols(name: str, default: str, *, maximum: int) -> tuple[str, ...]:
     """A comma-separated list of exchange symbols (upper case, no separator inside)."""
     symbols = tuple(part.strip() for part in read_text(name, default).split(",") if part.strip())
     for symbol in symbols:
         if not re.fullmatch(r"[A-Z0-9]{4,20}", symbol):
-            raise SettingError(f"{name}: {symbol!r} is not a symbol such as BTCUSDT")
-    if not symbols or len(set(symbols)) != len(symbols):
-        raise SettingError(f"{name} names no symbol, or one of them twice")
+            hint = f": write {symbol.upper()}" if re.fullmatch(r"[A-Za-z0-9]{4,20}", symbol) else ""
+            raise SettingError(f"{name}: {symbol!r} is not a symbol such as BTCUSDT{hint}")
+    if not symbols:
+        raise SettingError(f"{name} names no symbol: list some, such as BTCUSDT,ETHUSDT, or unset it")
+    if len(symbols) > maximum:
+        raise SettingError(f"{name} names {len(symbols)} symbols, at most {maximum} can be followed: name fewer")
+    if twice := [symbol for symbol in symbols if symbols.count(symbol) > 1][:1]:
+        raise SettingError(f"{name} names {twice[0]} twice")
     return symbols
+
+
+def read_screener(name: str, *, unless: str, maximum: int) -> tuple[str, int, str] | None:
+    """(mode, how many, quote asset) of a text such as `turnover:20:USDT`; None if it is not set.
+
+    `unless` is the setting that says the same in another way: both together contradict each other.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    if os.environ.get(unless, "").strip():
+        raise SettingError(f"{name} and {unless} are both set: choose one")
+    found = re.fullmatch(r"(turnover|movement):([0-9]{1,9}):([A-Z0-9]{2,16})", text)
+    if not found:
+        raise SettingError(f"{name}={text!r} is not such as turnover:20:USDT or movement:10:USDT")
+    count = int(found[2])
+    if not 1 <= count <= maximum:
+        raise SettingError(f"{name}={text!r}: {count} symbols cannot be followed, ask for 1 to {maximum}")
+    return found[1], count, found[3]
 
 
 def read_secret(name: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dj_database_url
 
+from apps.bus.orders import SYMBOLS_MAX
 from apps.engine import timeouts
 from cdb_project import env
 from cdb_project.pipeline import ROUTES
@@ -20,6 +21,7 @@ KNOWN_SETTINGS = (
     "CDB_DATA_DIR",
     "CDB_LOG_LEVEL",
     "CDB_PROCESS_ROLE",
+    "CDB_SCREENER",
     "CDB_SHARD_COUNT",
     "CDB_SYMBOLS",
 )
@@ -45,7 +47,8 @@ REDIS_URL = env.read_url(
 
 # --- trading defaults of a new session --------------------------------------------------------------------------------
 SHARD_COUNT = env.read_int("CDB_SHARD_COUNT", 4, minimum=1, maximum=64)
-LIVE_SYMBOLS = env.read_symbols("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,DOGEUSDT")
+LIVE_SYMBOLS = env.read_symbols("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,DOGEUSDT", maximum=SYMBOLS_MAX)
+LIVE_SCREENER = env.read_screener("CDB_SCREENER", unless="CDB_SYMBOLS", maximum=SYMBOLS_MAX)
 EXCHANGE_REST_URL = "https://api.mexc.com"
 EXCHANGE_WS_URL = "wss://wbs-api.mexc.com/ws"
 

@@ -13,6 +13,7 @@ import redis
 
 from apps.bus.streams import feed_orders_key, repair_outcomes_key
 
+SYMBOLS_MAX: Final = 2_000
 REPAIRS_MAX: Final = 500
 DOUBTS_MAX: Final = 500
 KEEP_MS: Final = 60_000

@@ -32,9 +32,28 @@ WRONG_VARIABLES = [
     ("CDB_SHARD_COUNT", "0", "CDB_SHARD_COUNT='0' is not a whole number from 1 to 64"),
     ("CDB_SHARD_COUNT", "4.0", "CDB_SHARD_COUNT='4.0' is not a whole number from 1 to 64"),
     ("CDB_SYMBOLS", "BTC/USDT", "CDB_SYMBOLS: 'BTC/USDT' is not a symbol such as BTCUSDT"),
-    ("CDB_SYMBOLS", "btcusdt", "CDB_SYMBOLS: 'btcusdt' is not a symbol such as BTCUSDT"),
-    ("CDB_SYMBOLS", "BTCUSDT,BTCUSDT", "CDB_SYMBOLS names no symbol, or one of them twice"),
-    ("CDB_SYMBOLS", ",", "CDB_SYMBOLS names no symbol, or one of them twice"),
+    ("CDB_SYMBOLS", "btcusdt", "CDB_SYMBOLS: 'btcusdt' is not a symbol such as BTCUSDT: write BTCUSDT"),
+    ("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,BTCUSDT", "CDB_SYMBOLS names BTCUSDT twice"),
+    ("CDB_SYMBOLS", ",", "CDB_SYMBOLS names no symbol: list some, such as BTCUSDT,ETHUSDT, or unset it"),
+    (
+        "CDB_SYMBOLS",
+        ",".join(f"C{number}USDT" for number in range(10_000)),
+        "CDB_SYMBOLS names 10000 symbols, at most 2000 can be followed: name fewer",
+    ),
+    ("CDB_SCREENER", "turnover", "CDB_SCREENER='turnover' is not such as turnover:20:USDT or movement:10:USDT"),
+    ("CDB_SCREENER", "volume:20:USDT", "CDB_SCREENER='volume:20:USDT' is not such as turnover:20:USDT"),
+    ("CDB_SCREENER", "turnover:20:usdt", "CDB_SCREENER='turnover:20:usdt' is not such as turnover:20:USDT"),
+    ("CDB_SCREENER", "turnover:-1:USDT", "CDB_SCREENER='turnover:-1:USDT' is not such as turnover:20:USDT"),
+    (
+        "CDB_SCREENER",
+        "movement:0:USDT",
+        "CDB_SCREENER='movement:0:USDT': 0 symbols cannot be followed, ask for 1 to 2000",
+    ),
+    (
+        "CDB_SCREENER",
+        "turnover:10000:USDT",
+        "CDB_SCREENER='turnover:10000:USDT': 10000 symbols cannot be followed, ask for 1 to 2000",
+    ),
     ("CDB_LOG_LEVEL", "info", "CDB_LOG_LEVEL='info' is not one of DEBUG, INFO, WARNING, ERROR"),
     ("CDB_PROCESS_ROLE", "admin", "CDB_PROCESS_ROLE='admin' is not one of web, worker"),
     ("DATABASE_URL", "localhost/cdb", "DATABASE_URL is not an address such as postgresql://"),
@@ -91,7 +110,12 @@ def test_sound_settings_pass(data_directory: Path) -> None:
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("name", "value", "line"), WRONG_VARIABLES)
+def test_a_screener_beside_a_list_of_symbols_is_one_line(data_directory: Path) -> None:
+    answer = run(CHECK, data_directory, CDB_SCREENER="turnover:20:USDT", CDB_SYMBOLS="BTCUSDT")
+    assert_one_line(answer, "CDB_SCREENER and CDB_SYMBOLS are both set: choose one")
+
+
+@pytest.mark.parametrize(("name", "value", "line"), WRONG_VARIABLES, ids=lambda value: str(value)[:40])
 def test_a_wrong_variable_is_one_line(data_directory: Path, name: str, value: str, line: str) -> None:
     assert_one_line(run(CHECK, data_directory, **{name: value}), line)
 

@@ -13,9 +13,10 @@ from django.conf import settings
 
 from apps.execution.selectors import venue_of
 from apps.market.models import EpochInstrument, FeedEpoch, ShardCursor
-from apps.market.rest import exchange_info
+from apps.market.rest import Rest, exchange_info
 from apps.market.services.feeds import FeedRefused, store_instruments
-from apps.ops.services.sessions import SessionRefused, Wanted, end_unfit, prepare
+from apps.ops.services.sessions import Prepared, SessionRefused, Wanted, end_unfit
+from apps.ops.services.sessions import prepare as prepare_by
 from apps.portfolio.models import Account, LedgerEntry, TradingSession
 from apps.signals.models import StrategyVersion
 from workers.exchange.server import ExchangeServer, running
@@ -56,6 +57,11 @@ def wanted(rest_url: str, **changes: Any) -> Wanted:
         ),
         **changes,
     )
+
+
+def prepare(asked: Wanted) -> Prepared:
+    """Without the shared budget, whose bucket holds one such call at a time."""
+    return prepare_by(asked, Rest(asked.rest_url))
 
 
 def test_the_first_start_makes_everything_that_trading_needs(rest_url: str) -> None:

@@ -34,12 +34,24 @@ def store_instruments(*, source: str, rows: Mapping[str, dict[str, Any]], symbol
 
 @transaction.atomic
 def continue_or_begin(
-    *, kind: str, source: str, description: str, shard_count: int, instruments: list[Instrument]
+    *,
+    kind: str,
+    source: str,
+    description: str,
+    shard_count: int,
+    instruments: list[Instrument],
+    screened_for: str = "",
 ) -> tuple[FeedEpoch, bool]:
-    """The running epoch of this very feed, or a new one; whether it is new. Other epochs end."""
+    """The running epoch of this very feed, or a new one; whether it is new. Other epochs end.
+
+    A feed is the same if source, shard count and symbols are. Where a rule chooses the symbols, `screened_for` names
+    the quote asset it chooses for and takes the place of the symbols: they come and go within one epoch.
+    """
     wanted = {row.pk for row in instruments}
     for epoch in FeedEpoch.objects.filter(ended_at__isnull=True, source=source, shard_count=shard_count):
-        if set(epoch.members.values_list("instrument_id", flat=True)) == wanted:
+        members = epoch.members.values_list("instrument_id", "instrument__quote_asset")
+        quotes = {quote for _, quote in members}
+        if quotes == {screened_for} if screened_for else {instrument for instrument, _ in members} == wanted:
             FeedEpoch.objects.filter(ended_at__isnull=True).exclude(pk=epoch.pk).update(ended_at=timezone.now())
             return epoch, False
     FeedEpoch.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())

@@ -137,8 +137,12 @@ def _note(epoch: int, outcome: RepairOutcome, now: datetime) -> int:
 
 
 def next_attempt(attempts: int, now: datetime) -> datetime | None:
-    """When a minute is asked for again after so many attempts; None: not any more."""
-    return None if attempts >= ATTEMPTS_MAX else now + timedelta(seconds=RETRY_SECONDS[max(attempts - 1, 0)])
+    """When a minute is asked for again after so many attempts; None: not any more.
+
+    A minute that was opened again goes on counting, because the number names the request: it gets another round.
+    """
+    turn = attempts % ATTEMPTS_MAX
+    return None if turn == 0 else now + timedelta(seconds=RETRY_SECONDS[turn - 1])
 
 
 def close_hopeless(*, epoch: int, now: datetime) -> int:

@@ -12,13 +12,16 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.engine.strategies import STRATEGIES
-from apps.market import rest
 from apps.market.models import FeedEpoch
+from apps.market.rest import Rest
 from apps.market.services import feeds
+from apps.ops.services import following
+from apps.ops.services.exchange import exchange_rest
 from apps.portfolio.models import TradingSession
 from apps.portfolio.services import open_account
 from apps.risk.services import install_risk
 from apps.signals.models import SessionStrategy, Strategy, StrategyVersion
+from apps.staff import times
 
 INITIAL_CASH: Final = Decimal(100_000)
 
@@ -55,6 +58,7 @@ class Wanted:
     engine_hash: str
     live_symbols: tuple[str, ...]
     seed: int
+    live_screener: tuple[str, int, str] | None = None  # mode, how many, quote asset; instead of the symbols
     replay_files: tuple[Path, ...] = ()
     new_session: bool = False
 
@@ -100,22 +104,42 @@ def end_unfit(*, tier: str, new_session: bool) -> bool:
 
 
 @transaction.atomic
-def prepare(wanted: Wanted) -> Prepared:
-    """Make or continue epoch and session. Raises `SessionRefused`, `FeedRefused` or `RestError`."""
+def prepare(wanted: Wanted, rest: Rest | None = None) -> Prepared:
+    """Make or continue epoch and session. `rest`: the exchange, if not as everybody asks it.
+
+    Raises `SessionRefused`, `FeedRefused`, `RuleRefused` or `RestError`.
+    """
     end_unfit(tier=wanted.tier, new_session=wanted.new_session)
-    kind, source, description = source_of(wanted)
-    listed = rest.exchange_info(wanted.rest_url)
-    symbols = wanted.live_symbols if wanted.mode == "live" else tuple(sorted(listed))
-    instruments = feeds.store_instruments(source=source, rows=listed, symbols=symbols)
-    epoch, epoch_is_new = feeds.continue_or_begin(
-        kind=kind, source=source, description=description, shard_count=wanted.shard_count, instruments=instruments
-    )
+    epoch, epoch_is_new, quote_asset = _follow(wanted, rest or exchange_rest(wanted.rest_url))
     running = TradingSession.objects.filter(ended_at__isnull=True, epoch=epoch).order_by("-id").first()
     if running:
         _refuse_other_engine(running, wanted.engine_hash)
         return Prepared(running, epoch_is_new, session_is_new=False)
     TradingSession.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
-    return Prepared(_begin(wanted, epoch, instruments[0].quote_asset), epoch_is_new, session_is_new=True)
+    return Prepared(_begin(wanted, epoch, quote_asset), epoch_is_new, session_is_new=True)
+
+
+def _follow(wanted: Wanted, exchange: Rest) -> tuple[FeedEpoch, bool, str]:
+    """(epoch, whether it is new, quote asset). Recordings and the demo keep their symbols, live ones are chosen."""
+    kind, source, description = source_of(wanted)
+    feed: dict[str, Any] = {
+        "kind": kind,
+        "source": source,
+        "description": description,
+        "shard_count": wanted.shard_count,
+    }
+    if wanted.mode == "live":
+        return following.follow_live(
+            feed=feed,
+            rest=exchange,
+            symbols=wanted.live_symbols,
+            ranked=wanted.live_screener,
+            now_ms=times.to_ms(timezone.now()),
+        )
+    listed = exchange.exchange_info()
+    instruments = feeds.store_instruments(source=source, rows=listed, symbols=sorted(listed))
+    epoch, is_new = feeds.continue_or_begin(**feed, instruments=instruments)
+    return epoch, is_new, instruments[0].quote_asset
 
 
 def _refuse_other_engine(session: TradingSession, engine_hash: str) -> None:

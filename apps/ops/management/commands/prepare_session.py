@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apps.market.rest import RestError
 from apps.market.services.feeds import FeedRefused
+from apps.market.services.screener import RuleRefused
 from apps.ops.services.sessions import DEFAULT_TIER, TIERS, SessionRefused, Wanted, prepare
 
 
@@ -34,13 +35,14 @@ class Command(BaseCommand):
             shard_count=settings.SHARD_COUNT,
             engine_hash=settings.ENGINE_HASH,
             live_symbols=settings.LIVE_SYMBOLS,
+            live_screener=settings.LIVE_SCREENER,
             seed=options["seed"],
             replay_files=tuple(options["replay_file"]),
             new_session=options["new_session"],
         )
         try:
             made = prepare(wanted)
-        except (SessionRefused, FeedRefused, RestError, OSError) as error:
+        except (SessionRefused, FeedRefused, RuleRefused, RestError, OSError) as error:
             raise CommandError(str(error), returncode=2) from error
         self.stdout.write(
             json.dumps(
