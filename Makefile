@@ -5,6 +5,9 @@ REPLAY ?=
 SPEED ?=
 TIER ?=
 SEED ?=
+SEEDS ?= 300
+HOURS ?= 1
+FACTOR ?= 1
 DETACH ?=
 NEW_SESSION ?=
 ARGS ?=
@@ -22,7 +25,7 @@ STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fmt bench lock
-.PHONY: check check-lint check-imports check-django check-dependencies
+.PHONY: faults-feed soak check check-lint check-imports check-django check-dependencies
 
 help: ## This list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -64,6 +67,13 @@ test-stack: install-dev ## The libraries' measured pitfalls; run it when a pin c
 
 test-road: install-dev ## Whole stacks, replays, kills (long)
 	@$(RUN) $(BIN)/pytest -m road $(ARGS)
+
+faults-feed: install-dev ## Seeded faults of the feed, judged by ground truth [SEEDS=300, or SEED=7 for one]
+	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+soak: install-dev ## A long quiet run: nothing lost, nothing growing [HOURS=1 FACTOR=60]
+	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults.soak --hours $(HOURS) --factor $(FACTOR) \
+		--figures "$${CDB_DATA_DIR:-var}/bench" $(ARGS)
 
 check: check-lint check-imports check-django check-dependencies ## Lint, types, import order, migrations, dependencies
 

@@ -2,8 +2,8 @@
 
 It is asked by lines of JSON on its standard input and answers each with one line:
 
-    {"do": "begin", "rest_url": ..., "source": ..., "shards": n}   a new epoch of everything the exchange lists
-    {"do": "end"}                                                  drain what is left, forget the epoch
+    {"do": "begin", "rest_url", "ws_url", "source", "shards", "rate"}   a new epoch of everything the exchange lists
+    {"do": "end"}   drain what is left, forget the epoch
     {"do": "quit"}
 
 Between `begin` and `end` it drains all shards without pause for breath and does the steward's duties for the feed.
@@ -97,7 +97,7 @@ class Keeper:
             shard_count=asked["shards"],
             instruments=instruments,
         )
-        self._watch = Watch(epoch.pk, asked["shards"], duties(epoch.pk, rest_url, self._tools))
+        self._watch = Watch(epoch.pk, asked["shards"], duties(epoch.pk, rest_url, asked["rate"], self._tools))
         rows = [
             {
                 "symbol": row.symbol,

@@ -16,8 +16,11 @@ from tests.faults.evidence import Evidence, read_journal, read_stream, read_tabl
 from tests.faults.lane import KeeperFailed, Lane
 from tests.faults.processes import Stuck
 from tests.faults.script import Script, write
-from tests.faults.world import World
+from tests.faults.world import Setup, World
 
+SPEED: Final = 60.0  # a minute of the market in a second
+RATE: Final = 30.0  # of all rules: a timeout of 30 s in one
+SYMBOLS: Final = 6
 TICK_SECONDS: Final = 0.02
 FURTHER_MINUTES: Final = 2  # closed after everything was healed
 STREAM_SECONDS: Final = 30
@@ -68,7 +71,7 @@ def perform(lane: Lane, seed: int, folder: Path) -> Result:
 
 
 def _perform(lane: Lane, script: Script, folder: Path, result: Result) -> None:
-    world = World(lane, script, folder)
+    world = World(lane, setup_of(script), folder)
     begun = False
     try:
         world.start()
@@ -81,7 +84,7 @@ def _perform(lane: Lane, script: Script, folder: Path, result: Result) -> None:
         begun = False
         world.stop_exchange()
         result.faults += _keeper_faults(answer) + _exit_faults(world)
-        verdict = _judge(world)
+        verdict = judge(world)
     finally:
         if begun:
             world.abandon()
@@ -89,6 +92,20 @@ def _perform(lane: Lane, script: Script, folder: Path, result: Result) -> None:
     result.minutes, result.reasons = dict(verdict.minutes), dict(verdict.reasons)
     result.summary = verdict.summary()
     result.faults += verdict.faults
+
+
+def setup_of(script: Script) -> Setup:
+    return Setup(
+        script.seed,
+        SPEED,
+        RATE,
+        script.shards,
+        SYMBOLS,
+        trade_ids=script.trade_ids,
+        tls=script.tls,
+        standby=script.standby,
+        exchange_options=("--trades-per-second", str(script.trades_per_second)),
+    )
 
 
 def _wait(world: World, what: str, condition: Any, seconds: float) -> None:
@@ -133,9 +150,10 @@ def _exit_faults(world: World) -> list[str]:
     ]
 
 
-def _judge(world: World) -> Verdict:
+def judge(world: World) -> Verdict:
+    """After the exchange has stopped: its journal is complete then."""
     evidence = Evidence(0, {}, {})
     read_tables(evidence, world.lane.database_url, world.epoch)
-    read_stream(evidence, world.valkey.url, world.epoch, world.script.shards)
+    read_stream(evidence, world.valkey.url, world.epoch, world.setup.shards)
     read_journal(evidence, world.journal)
     return check(evidence)

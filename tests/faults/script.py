@@ -61,6 +61,7 @@ class Script:
     tls: bool
     standby: bool
     shards: int
+    trades_per_second: int  # of the market's time, all symbols together
     steps: tuple[Step, ...]
 
     @property
@@ -94,5 +95,6 @@ def write(seed: int) -> Script:
         tls="corrupt" in drawn or dice.random() < 0.15,
         standby="kill_ingest" in drawn and dice.random() < 0.5,
         shards=dice.choice((1, 2, 3)),
+        trades_per_second=dice.choice((4, 10, 25)),
         steps=tuple(sorted(steps)),
     )

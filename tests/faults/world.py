@@ -7,30 +7,45 @@ import signal
 import urllib.request
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 import redis
 
+from tests.faultproxy import FaultProxy
 from tests.faults.lane import KeeperFailed, Lane
 from tests.faults.processes import Child, Valkey, python, wait_until
-from tests.faults.script import Script
 
-FACTOR: Final = 30.0
 WARMUP_BARS: Final = 3
 START_SECONDS: Final = 40
-FENCED, STOPPED = 3, 0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a world is made of. `speed`: how fast event time runs; `rate`: how fast the clock of every rule runs."""
+
+    seed: int
+    speed: float
+    rate: float
+    shards: int
+    symbols: int
+    trade_ids: bool = True
+    tls: bool = False
+    standby: bool = False
+    exchange_options: tuple[str, ...] = ()
 
 
 class World:
     """Made and ended once per run. `folder` keeps what a failure is explained with."""
 
-    def __init__(self, lane: Lane, script: Script, folder: Path) -> None:
+    def __init__(self, lane: Lane, setup: Setup, folder: Path) -> None:
         self.lane = lane
-        self.script = script
+        self.setup = setup
         self.folder = folder
         self.journal = folder / "journal.jsonl"
+        self.way = FaultProxy("127.0.0.1", lane.ports["exchange"], port=lane.ports["proxy"], seed=setup.seed)
         self.valkey = Valkey(lane.valkey_program, lane.ports["valkey"], folder / "valkey")
         self.exchange: Child | None = None
         self.ingests: dict[str, Child] = {}
@@ -43,14 +58,15 @@ class World:
 
     def start(self) -> None:
         self._start_exchange()
+        self.way.start()
         self.valkey.start()
         wait_until("the exchange answers", self.exchange_status, seconds=START_SECONDS)
         answer = self.lane.ask(
-            do="begin", rest_url=self.rest_url, ws_url=self.ws_url, source=f"synthetic:{self.script.seed}",
-            shards=self.script.shards,
+            do="begin", rest_url=self.rest_url, ws_url=self.ws_url, source=f"synthetic:{self.setup.seed}",
+            shards=self.setup.shards, rate=self.setup.rate,
         )  # fmt: skip
         self.epoch = answer["epoch"]
-        for name in ("ingest", "standby") if self.script.standby else ("ingest",):
+        for name in ("ingest", "standby") if self.setup.standby else ("ingest",):
             self._write_configuration(name, answer["symbols"])
             self.start_ingest(name)
 
@@ -79,6 +95,7 @@ class World:
             child.kill()
         self.valkey.signal(signal.SIGCONT)
         self.valkey.kill()
+        self.way.stop()
         self._database.close()
 
     def stop_exchange(self) -> None:
@@ -90,16 +107,19 @@ class World:
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.lane.ports['exchange']}/ws"
+        return f"ws://127.0.0.1:{self.lane.ports['proxy']}/ws"
 
     @property
     def rest_url(self) -> str:
         return f"http://127.0.0.1:{self.lane.ports['exchange']}"
 
     def _start_exchange(self) -> None:
-        options = ["--port", str(self.lane.ports["exchange"]), "--source", "synthetic", "--seed", str(self.script.seed)]
-        options += ["--speed", str(FACTOR)]
-        self.exchange = Child(python("workers.exchange", *options), self.folder / "exchange.log")
+        setup = self.setup
+        options = ["--port", str(self.lane.ports["exchange"]), "--source", "synthetic", "--seed", str(setup.seed)]
+        options += ["--speed", str(setup.speed), "--rate", str(setup.rate), "--symbols", str(setup.symbols)]
+        options += ["--journal", str(self.journal), *([] if setup.trade_ids else ["--no-trade-ids"])]
+        command = python("workers.exchange", *options, *setup.exchange_options)
+        self.exchange = Child(command, self.folder / "exchange.log")
 
     def exchange_status(self) -> dict[str, Any] | None:
         try:
@@ -118,8 +138,8 @@ class World:
     def _write_configuration(self, name: str, symbols: list[dict[str, Any]]) -> None:
         document = {
             "epoch": self.epoch,
-            "shard_count": self.script.shards,
-            "lease": {"database_url": self.lane.database_url, "holder": f"{name} of seed {self.script.seed}"},
+            "shard_count": self.setup.shards,
+            "lease": {"database_url": self.lane.database_url, "holder": f"{name} of seed {self.setup.seed}"},
             "ws_url": self.ws_url,
             "rest_url": self.rest_url,
             "redis_url": self.valkey.url,
@@ -129,7 +149,7 @@ class World:
             "symbols": symbols,
             "warmup_bars": WARMUP_BARS,
             "first_entry_ids": {},
-            "clock_rate": FACTOR,
+            "clock_rate": self.setup.rate,
         }
         (self.folder / f"{name}.json").write_text(json.dumps(document, indent=1))
 
