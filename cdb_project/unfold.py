@@ -37,6 +37,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "separator": True,
         "items": [
             table("Signals", "bolt", "signals_signal"),
+            table("Refused signals", "block", "signals_signalrefusal"),
             table("Decisions", "gavel", "risk_riskdecision"),
             table("Intents", "outbound", "risk_orderintent"),
             table("Orders", "receipt_long", "execution_order"),

@@ -10,14 +10,26 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
-from apps.engine.events import CoverageStart, Loss, TradeBlock, WarmupBar
-from apps.engine.model import MINUTE_MS, ClosedBar, LateTrade, UnprovenMinute
+from apps.engine.events import Backfill, CoverageStart, Loss, TradeBlock, WarmupBar
+from apps.engine.history import HISTORY_MINUTES, NOT_RECEIVED, REMEMBERED_MINUTES, History
+from apps.engine.model import (
+    MINUTE_MS,
+    BackfilledMinute,
+    BarChange,
+    CarriedClose,
+    ClosedBar,
+    CoverageChange,
+    LateTrade,
+    RefusedBackfill,
+    ReplacedBar,
+    UnprovenMinute,
+)
 
 HASH_MASK: Final = 2**64 - 1
 ROLL_MINUTES_MAX: Final = 60 * 24 * 31
-REMEMBERED_MINUTES: Final = 60 * 24
+KLINES: Final = "klines"
 
-ROW_VERSION: Final = 1
+ROW_VERSION: Final = 2
 
 
 class EngineError(ValueError):
@@ -70,7 +82,9 @@ class BarBuilder:
     ordinal: int = 0  # of the last trade seen under `token`
     reached: int | None = None  # event time up to which every trade is known to have been published
     processed: int = 0
+    covered: bool = False  # between a CoverageStart and a CoverageEnd
     unproven: dict[int, str] = field(default_factory=dict)
+    history: History = field(default_factory=History)
 
     # --- trades and time ------------------------------------------------------------------------------------------
 
@@ -86,13 +100,22 @@ class BarBuilder:
             minute = ts // MINUTE_MS
             self.processed += 1
             if self.minute is not None and minute < self.minute:
-                late.append(LateTrade(self.symbol, minute, price, quantity, trade_id, hashed))
+                if self._revises(minute, quantity):
+                    late.append(LateTrade(self.symbol, minute, price, quantity, trade_id, hashed))
                 continue
             if self.minute is None or self.bar is None:
                 self.minute, self.bar = minute, OpenBar(price, price, price, price)
             closed += self.roll(minute)
             self.bar.add(price, quantity, trade_id, hashed)
         return skip, closed, late, marks
+
+    def _revises(self, minute: int, quantity: int) -> bool:
+        """Whether a late trade changes the minute's bar. What the exchange summed itself holds the trade already."""
+        if minute in self.history:
+            if self.history.received_in(minute) == NOT_RECEIVED:
+                return False
+            self.history.receive(minute, quantity)
+        return True
 
     def roll(self, minute: int) -> list[ClosedBar]:
         """Close every minute before `minute`. Without a first price there is nothing to close."""
@@ -109,9 +132,20 @@ class BarBuilder:
                     bar.count, bar.first_trade_id, bar.last_trade_id, bar.hash_sum,
                 )
             )  # fmt: skip
+            self.history.add(self.minute, bar.close, bar.turnover, bar.volume)
             self.bar = OpenBar(bar.close, bar.close, bar.close, bar.close)
             self.minute += 1
+        if closed:
+            self._forget()
         return closed
+
+    def _forget(self) -> None:
+        """Keep what indicators need, and back to the minute before the oldest one that may still be repaired."""
+        end = self.history.end
+        if self.unproven:
+            self.unproven = {m: why for m, why in self.unproven.items() if m >= end - REMEMBERED_MINUTES}
+        oldest = min(self.unproven, default=end)
+        self.history.keep(max(HISTORY_MINUTES, end - oldest + 1))
 
     def warm(self, bar: WarmupBar) -> list[ClosedBar]:
         """A minute of the exchange's history. Ignored once trades or newer history are known."""
@@ -126,6 +160,9 @@ class BarBuilder:
         )  # fmt: skip
         self.minute = bar.minute + 1
         self.bar = OpenBar(bar.close, bar.close, bar.close, bar.close)
+        self.history.add(bar.minute, bar.close, bar.turnover, NOT_RECEIVED)
+        self.unproven.pop(bar.minute, None)
+        self._forget()
         return closed
 
     # --- coverage -------------------------------------------------------------------------------------------------
@@ -158,6 +195,7 @@ class BarBuilder:
 
     def start_coverage(self, event: CoverageStart) -> list[UnprovenMinute]:
         """Trades are complete from `since_ms` on; what lies between that and the time reached before is a gap."""
+        self.covered = True
         if event.token != self.token:
             self.token, self.ordinal = event.token, 0
         if self.reached is None:
@@ -171,11 +209,25 @@ class BarBuilder:
             self.reached = event.since_ms - 1
         return marks
 
+    def end_coverage(self) -> None:
+        """No trades will come. What was missed meanwhile becomes a gap when coverage starts again."""
+        self.covered = False
+
+    def outlived(self, since_ms: int) -> bool:
+        """Whether so much time has passed that closing every minute up to `since_ms` makes no sense."""
+        last = self.minute if self.minute is not None else (self.reached or since_ms) // MINUTE_MS
+        return since_ms // MINUTE_MS - last > ROLL_MINUTES_MAX
+
+    def abandon(self, event: CoverageStart) -> list[UnprovenMinute]:
+        """The open minute will never close."""
+        since = event.since_ms if self.reached is None else self.reached + 1
+        return self._mark(since, since, event.reason)
+
     def lose(self, event: Loss) -> list[UnprovenMinute]:
         return self._mark(event.from_ms, event.to_ms, event.reason)
 
     def _mark(self, from_ms: int, to_ms: int, reason: str) -> list[UnprovenMinute]:
-        """Minutes touched by [from_ms, to_ms], each once; the first reason stays."""
+        """Minutes touched by [from_ms, to_ms], each once until it is repaired; the first reason stays."""
         first, last = from_ms // MINUTE_MS, max(from_ms, to_ms) // MINUTE_MS
         if last - first > ROLL_MINUTES_MAX:
             raise EngineError(f"{self.symbol}: a gap of {last - first} minutes")
@@ -184,9 +236,6 @@ class BarBuilder:
             if minute not in self.unproven:
                 self.unproven[minute] = reason
                 marks.append(UnprovenMinute(self.symbol, minute, reason))
-        if len(self.unproven) > 2 * REMEMBERED_MINUTES:
-            oldest = (self.minute or last) - REMEMBERED_MINUTES
-            self.unproven = {minute: why for minute, why in self.unproven.items() if minute >= oldest}
         return marks
 
     def unproven_in(self, first: int, last: int) -> tuple[int, str]:
@@ -196,14 +245,64 @@ class BarBuilder:
         found = [minute for minute in range(first, last + 1) if minute in self.unproven]
         return len(found), self.unproven[found[0]] if found else ""
 
+    # --- repairs --------------------------------------------------------------------------------------------------
+
+    def fill(self, event: Backfill) -> tuple[list[BarChange], list[CoverageChange]]:
+        """Put what REST tells of a closed minute in the place of its bar.
+
+        A minute that is not UNPROVEN needs no repair: nothing changes. One that was forgotten, or of which more was
+        received than REST tells, stays as it is. Raises `EngineError` for one that has not closed.
+        """
+        minute = event.minute
+        if self.minute is None or self.bar is None:
+            raise EngineError(f"{self.symbol}: a repair of minute {minute} before any price was known")
+        if minute >= self.minute:
+            raise EngineError(f"{self.symbol}: a repair of minute {minute}, but {self.minute} is open")
+        if any(ts // MINUTE_MS != minute for ts in event.ts_event) or min(*event.price, *event.quantity, 1, 1) <= 0:
+            raise EngineError(f"{self.symbol}: a repair of minute {minute} with rows that cannot be its own")
+        if minute not in self.history:
+            return [], [RefusedBackfill(self.symbol, minute, "further back than the engine remembers")]
+        if minute not in self.unproven:
+            return [], []
+        bar, received = self._bar_of(event), self.history.received_in(minute)
+        if bar.volume < received:
+            return [], [RefusedBackfill(self.symbol, minute, "REST tells less than was received", bar.volume, received)]
+        del self.unproven[minute]
+        self.history.replace(minute, bar.close, bar.turnover)
+        return [bar, *self._carry(minute, bar.close)], [
+            BackfilledMinute(self.symbol, minute, event.source, len(event.ts_event))
+        ]
+
+    def _bar_of(self, event: Backfill) -> ReplacedBar:
+        price, minute = event.price, event.minute
+        before = minute - 1 if minute - 1 in self.history else minute
+        prices = price or [self.history.close_of(before)]
+        return ReplacedBar(
+            self.symbol, minute, prices[0], max(prices), min(prices), prices[-1], sum(event.quantity),
+            sum(p * q for p, q in zip(price, event.quantity, strict=True)), len(price),
+        )  # fmt: skip
+
+    def _carry(self, minute: int, close: int) -> list[BarChange]:
+        """Minutes without trades after `minute` close where it does, and the open minute begins there."""
+        changes: list[BarChange] = []
+        following = minute + 1
+        while following in self.history and self.history.is_empty(following):
+            if self.history.close_of(following) != close:
+                self.history.carry(following, close)
+                changes.append(CarriedClose(self.symbol, following, close))
+            following += 1
+        if following == self.minute and self.bar is not None and self.bar.count == 0:
+            self.bar = OpenBar(close, close, close, close)
+        return changes
+
     # --- storage --------------------------------------------------------------------------------------------------
 
     def row(self) -> list[Any]:
         """Plain values for the state blob."""
         bar = self.bar
         return [
-            ROW_VERSION, self.minute, self.token, self.ordinal, self.reached, self.processed,
-            [[minute, why] for minute, why in sorted(self.unproven.items())],
+            ROW_VERSION, self.minute, self.token, self.ordinal, self.reached, self.processed, self.covered,
+            [[minute, why] for minute, why in sorted(self.unproven.items())], self.history.row(),
             None if bar is None else [
                 bar.open, bar.high, bar.low, bar.close, str(bar.volume), str(bar.turnover), bar.count,
                 bar.first_trade_id, bar.last_trade_id, str(bar.hash_sum),
@@ -212,11 +311,13 @@ class BarBuilder:
 
     @classmethod
     def from_row(cls, symbol: str, row: list[Any]) -> BarBuilder:
-        version, minute, token, ordinal, reached, processed, unproven, bar = row
-        if version != ROW_VERSION:
-            raise EngineError(f"{symbol}: stored bar state has version {version}, this is {ROW_VERSION}")
+        if row[0] != ROW_VERSION:
+            raise EngineError(f"{symbol}: stored bar state has version {row[0]}, this is {ROW_VERSION}")
+        minute, token, ordinal, reached, processed, covered, unproven, history, bar = row[1:]
         open_bar = None
         if bar is not None:
             high_low = (bar[0], bar[1], bar[2], bar[3])
             open_bar = OpenBar(*high_low, int(bar[4]), int(bar[5]), bar[6], bar[7], bar[8], int(bar[9]))
-        return cls(symbol, minute, open_bar, token, ordinal, reached, processed, dict(unproven))
+        return cls(
+            symbol, minute, open_bar, token, ordinal, reached, processed, covered, dict(unproven), History(*history)
+        )

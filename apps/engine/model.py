@@ -62,10 +62,59 @@ class LateTrade:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacedBar:
+    """A repair took the place of a closed bar. Same units as `ClosedBar`; `count` is the number of REST's rows."""
+
+    symbol: str
+    minute: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    turnover: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedClose:
+    """A closed minute without trades closes elsewhere, because a minute before it was repaired."""
+
+    symbol: str
+    minute: int
+    close: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnprovenMinute:
     symbol: str
     minute: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackfilledMinute:
+    """A minute's sums and prices are the exchange's own; `rows` is how many rows of `source` they were made from."""
+
+    symbol: str
+    minute: int
+    source: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBackfill:
+    """A repair that must not be applied; its minute stays UNPROVEN. Volumes in steps, where they are why."""
+
+    symbol: str
+    minute: int
+    reason: str
+    told: int | None = None
+    received: int | None = None
+
+
+BarChange = LateTrade | ReplacedBar | CarriedClose
+CoverageChange = UnprovenMinute | BackfilledMinute | RefusedBackfill
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from apps.engine.bars import BarBuilder, EngineError
+from apps.engine.bars import KLINES, BarBuilder, EngineError
 from apps.engine.events import (
     Backfill,
+    CoverageEnd,
     CoverageStart,
     Event,
     Loss,
@@ -19,8 +20,21 @@ from apps.engine.events import (
     WarmupBar,
     Watermark,
 )
+from apps.engine.fence import Fence
+from apps.engine.history import HISTORY_MINUTES
 from apps.engine.kernel import FIGURES, Array
-from apps.engine.model import MINUTE_MS, ClosedBar, LateTrade, Quote, RaisedSignal, Scale, UnprovenMinute
+from apps.engine.model import (
+    MINUTE_MS,
+    BackfilledMinute,
+    BarChange,
+    ClosedBar,
+    CoverageChange,
+    LateTrade,
+    Quote,
+    RaisedSignal,
+    Scale,
+    UnprovenMinute,
+)
 from apps.engine.strategies import STRATEGIES
 from apps.engine.strategies.base import StrategyModule
 from apps.engine.tape import PriceTape, QuoteTape
@@ -41,26 +55,38 @@ class StrategySpec:
 
 @dataclass(slots=True)
 class Effects:
-    """What applying entries gave. Order within each list is the order of the stream."""
+    """What applying entries gave. Order within each list is the order of the stream.
+
+    A bar's changes all come after its close, and coverage does not depend on bars: so each list may be stored for
+    itself.
+    """
 
     bars: list[ClosedBar] = field(default_factory=list)
-    late: list[LateTrade] = field(default_factory=list)
-    unproven: list[UnprovenMinute] = field(default_factory=list)
+    changes: list[BarChange] = field(default_factory=list)
+    coverage: list[CoverageChange] = field(default_factory=list)
     signals: list[RaisedSignal] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def extend(self, other: Effects) -> None:
         """Append the effects of the next entry."""
         self.bars += other.bars
-        self.late += other.late
-        self.unproven += other.unproven
+        self.changes += other.changes
+        self.coverage += other.coverage
         self.signals += other.signals
         self.errors += other.errors
 
     @property
     def move_state(self) -> bool:
         """Whether these effects may be stored only together with the state that they led to."""
-        return bool(self.bars or self.late or self.unproven)
+        return bool(self.bars or self.changes or self.coverage)
+
+    @property
+    def late(self) -> list[LateTrade]:
+        return [change for change in self.changes if isinstance(change, LateTrade)]
+
+    @property
+    def unproven(self) -> list[UnprovenMinute]:
+        return [change for change in self.coverage if isinstance(change, UnprovenMinute)]
 
 
 @dataclass(slots=True)
@@ -83,25 +109,34 @@ class ShardEngine:
         self.specs = strategies
         self._parameters = [spec.module.pack(spec.parameters) for spec in strategies]
         self._windows = [spec.module.window_minutes(spec.parameters) for spec in strategies]
-        self.symbols: dict[str, SymbolState] = {
-            symbol: SymbolState(
-                scale, BarBuilder(symbol), QuoteTape(), PriceTape(), [spec.module.new_state() for spec in strategies]
-            )
-            for symbol, scale in scales.items()
-        }
+        self.fence = Fence()
+        self.symbols: dict[str, SymbolState] = {}
+        for symbol, scale in scales.items():
+            self.follow(symbol, scale)
+
+    def follow(self, symbol: str, scale: Scale) -> None:
+        """A symbol of which nothing has been seen yet."""
+        states = [spec.module.new_state() for spec in self.specs]
+        self.symbols[symbol] = SymbolState(scale, BarBuilder(symbol), QuoteTape(), PriceTape(), states)
 
     def apply(self, entry_id: str, events: list[Event]) -> Effects:
         """Apply one entry. An event that must not be applied is skipped and named in `Effects.errors`."""
         effects = Effects()
         for event in events:
-            unknown = [symbol for symbol in _names(event) if symbol not in self.symbols]
             try:
+                if not self.fence.admits(event):
+                    raise EngineError(f"written by an ingest that {self.fence.token} has replaced")
+                unknown = self.unknown(event)
                 if unknown:
                     raise EngineError(f"{unknown[0]} is not followed by this shard")
                 self._apply_event(entry_id, event, effects)
             except EngineError as error:
                 effects.errors.append(str(error))
         return effects
+
+    def unknown(self, event: Event) -> list[str]:
+        """The symbols of an event that this shard does not follow."""
+        return [symbol for symbol in _names(event) if symbol not in self.symbols]
 
     def _apply_event(self, entry_id: str, event: Event, effects: Effects) -> None:
         if isinstance(event, TradeBlock):
@@ -110,16 +145,12 @@ class ShardEngine:
             self._quotes(event)
         elif isinstance(event, Watermark):
             self._watermark(event, effects)
-        elif isinstance(event, CoverageStart):
-            for symbol in event.symbols:
-                effects.unproven += self.symbols[symbol].builder.start_coverage(event)
-        elif isinstance(event, Loss):
-            for symbol in event.symbols:
-                effects.unproven += self.symbols[symbol].builder.lose(event)
         elif isinstance(event, WarmupBar):
             self._warm(event, effects)
+        elif isinstance(event, Backfill):
+            self._fill(event, effects)
         else:
-            raise EngineError(f"an event that this engine does not apply: {type(event).__name__}")
+            self._cover(event, effects)
 
     def _quotes(self, block: QuoteBlock) -> None:
         tape = self.symbols[block.symbol].quotes
@@ -131,11 +162,54 @@ class ShardEngine:
         minute = event.ts_event // MINUTE_MS
         for symbol, ordinal in event.ordinals.items():
             state = self.symbols[symbol]
-            bars, marks = state.builder.pass_watermark(event.token, event.ts_event, ordinal)
+            try:
+                bars, marks = state.builder.pass_watermark(event.token, event.ts_event, ordinal)
+            except EngineError as error:  # one symbol's trouble must not hold the others up
+                effects.errors.append(str(error))
+                continue
             effects.bars += bars
-            effects.unproven += marks
+            effects.coverage += marks
             for spec, strategy, parameters in zip(self.specs, state.strategies, self._parameters, strict=True):
                 spec.module.kernel.roll(strategy, parameters, minute)
+
+    def _cover(self, event: CoverageStart | CoverageEnd | Loss, effects: Effects) -> None:
+        for symbol in event.symbols:
+            builder = self.symbols[symbol].builder
+            if isinstance(event, CoverageStart):
+                self._start(symbol, event, effects)
+            elif isinstance(event, CoverageEnd):
+                builder.end_coverage()
+            else:
+                effects.coverage += builder.lose(event)
+
+    def _start(self, symbol: str, event: CoverageStart, effects: Effects) -> None:
+        state = self.symbols[symbol]
+        if state.builder.outlived(event.since_ms):
+            effects.coverage += state.builder.abandon(event)
+            self.follow(symbol, state.scale)
+            self.symbols[symbol].builder.processed = state.builder.processed
+            self.symbols[symbol].evaluated = state.evaluated
+        effects.coverage += self.symbols[symbol].builder.start_coverage(event)
+
+    def _fill(self, event: Backfill, effects: Effects) -> None:
+        """A repaired minute is in force from here on: what indicators know is made anew from the closed minutes."""
+        state = self.symbols[event.symbol]
+        changes, coverage = state.builder.fill(event)
+        effects.changes += changes
+        effects.coverage += coverage
+        history = state.builder.history
+        if not any(change.minute >= history.end - HISTORY_MINUTES for change in changes):
+            return
+        price_unit = 10.0**state.scale.price_decimals
+        unit = 10.0 ** (state.scale.price_decimals + state.scale.quantity_decimals)
+        minutes = [
+            (minute, close / price_unit, turnover / unit) for minute, close, turnover in history.newest(HISTORY_MINUTES)
+        ]
+        for number, spec in enumerate(self.specs):
+            old = state.strategies[number]
+            state.strategies[number] = spec.module.anew(old, self._parameters[number], minutes)
+            if state.builder.bar is not None and state.builder.bar.count:
+                state.strategies[number]["last_price"] = old["last_price"]
 
     def _warm(self, event: WarmupBar, effects: Effects) -> None:
         state = self.symbols[event.symbol]
@@ -143,6 +217,7 @@ class ShardEngine:
         effects.bars += bars
         if not bars:
             return
+        effects.coverage.append(BackfilledMinute(event.symbol, event.minute, KLINES, 0))
         close = event.close / 10**state.scale.price_decimals
         turnover = event.turnover / 10 ** (state.scale.price_decimals + state.scale.quantity_decimals)
         for spec, strategy, parameters in zip(self.specs, state.strategies, self._parameters, strict=True):
@@ -152,8 +227,8 @@ class ShardEngine:
         state = self.symbols[block.symbol]
         skip, bars, late, marks = state.builder.add(block)
         effects.bars += bars
-        effects.late += late
-        effects.unproven += marks
+        effects.changes += late
+        effects.coverage += marks
         if skip >= len(block.ts_event):
             return
         ts = np.array(block.ts_event[skip:], dtype=np.int64)
@@ -227,14 +302,13 @@ class ShardEngine:
 
     @property
     def watermark_ms(self) -> int | None:
-        """Event time that every symbol has reached; None while one of them was never covered."""
-        reached = [state.builder.reached for state in self.symbols.values()]
-        known = [value for value in reached if value is not None]
-        return min(known) if known and len(known) == len(reached) else None
+        """Event time that every covered symbol has reached; None while no symbol is covered."""
+        builders = [state.builder for state in self.symbols.values()]
+        return min((b.reached for b in builders if b.covered and b.reached is not None), default=None)
 
     @property
     def closed_minute(self) -> int | None:
-        """The last minute that every symbol of the shard has closed."""
+        """The last minute that every covered symbol of the shard has closed."""
         watermark = self.watermark_ms
         return None if watermark is None else watermark // MINUTE_MS - 1
 

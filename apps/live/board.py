@@ -31,6 +31,7 @@ STAGES = (
     ("processed", "market_shardcursor"),
     ("bars", "market_bar"),
     ("evaluated", "market_shardcursor"),
+    ("refused", "signals_signalrefusal"),
     ("signals", "signals_signal"),
     ("approved", "risk_riskdecision"),
     ("denied", "risk_riskdecision"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from apps.signals.models import SessionStrategy, Signal, Strategy, StrategyVersion
+from apps.signals.models import SessionStrategy, Signal, SignalRefusal, Strategy, StrategyVersion
 from apps.staff import numbers
 from apps.staff.columns import links, listing, named
 from apps.staff.records import Record, RecordInline
@@ -20,16 +21,23 @@ def indicator(value: float | None) -> Decimal | None:
     return None if value is None else Decimal(repr(value))
 
 
-def change_percent(signal: Signal) -> str:
+def change_percent(signal: Signal | SignalRefusal) -> str:
     return numbers.percent(indicator(signal.change), 2, signed=True)
 
 
-def rsi_text(signal: Signal) -> str:
+def rsi_text(signal: Signal | SignalRefusal) -> str:
     return numbers.rounded(indicator(signal.rsi), 1)
 
 
-def turnover_text(signal: Signal) -> str:
+def turnover_text(signal: Signal | SignalRefusal) -> str:
     return numbers.rounded(indicator(signal.turnover), 2)
+
+
+INDICATORS: Final = {
+    "change": named(change_percent, "change", "change", "change"),
+    "rsi": named(rsi_text, "rsi", "RSI", "rsi"),
+    "turnover": named(turnover_text, "turnover", "turnover", "turnover"),
+}
 
 
 class StrategyVersionInline(RecordInline):
@@ -84,10 +92,19 @@ class SignalAdmin(Record):
     ]  # fmt: skip
     prefetch = ["decisions"]
     search_fields = ["instrument__symbol__istartswith", "trigger_key__exact", "trade_id__exact"]
-    formats = {
-        "change": named(change_percent, "change", "change", "change"),
-        "rsi": named(rsi_text, "rsi", "RSI", "rsi"),
-        "turnover": named(turnover_text, "turnover", "turnover", "turnover"),
-    }
+    formats = INDICATORS
     road = [links("decisions", "Decision")]
+    ordering = ["-ts_event", "-id"]
+
+
+@admin.register(SignalRefusal)
+class SignalRefusalAdmin(Record):
+    list_display = [
+        "id", "ts_event", "instrument", "price", "change", "rsi", "turnover", "unproven_minutes", "reason",
+        "strategy_version",
+    ]  # fmt: skip
+    list_filter = ["reason", "instrument", "strategy_version", "session"]
+    list_select_related = ["instrument", "strategy_version", "strategy_version__strategy", "session"]
+    search_fields = ["instrument__symbol__istartswith", "trigger_key__exact", "trade_id__exact"]
+    formats = INDICATORS
     ordering = ["-ts_event", "-id"]

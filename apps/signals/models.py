@@ -124,6 +124,36 @@ class Signal(models.Model):
         return f"{self.kind} {self.instrument} {times.full(self.ts_event)}"
 
 
+class SignalRefusal(models.Model):
+    """A rule fired, but trades of its window may be missing: no signal was raised, and this is why."""
+
+    session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="refused_signals")
+    strategy_version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT)
+    book = models.CharField(max_length=32, default=MAIN_BOOK)
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    trigger_key = models.CharField(max_length=160)
+    ts_event = models.BigIntegerField(help_text="event time of the trigger, ms")
+    trade_id = models.CharField(max_length=64, blank=True)
+    price = models.DecimalField(**PRICE, help_text="price of the triggering trade")
+    change = models.FloatField(null=True, blank=True, help_text="fraction over the lookback window; an indicator")
+    rsi = models.FloatField(null=True, blank=True, help_text="an indicator, 0 to 100")
+    turnover = models.FloatField(null=True, blank=True, help_text="quote asset in the window; an indicator")
+    unproven_minutes = models.PositiveSmallIntegerField(help_text="minutes of the window that are UNPROVEN")
+    reason = models.CharField(max_length=100, help_text="why the first of them is")
+    entry_id = models.CharField(max_length=40, help_text="stream entry: provenance, no part of equality")
+    ts_init = models.BigIntegerField(help_text="wall clock when the ingest received the trigger, ms")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "book", "trigger_key"], name="refusal_once_per_trigger")
+        ]
+        indexes = [models.Index(fields=["session", "-ts_event"])]
+
+    def __str__(self) -> str:
+        return f"refused {self.instrument} {times.full(self.ts_event)}: {self.reason}"
+
+
 class ExitWatch(models.Model):
     """Up to which stream entry the trades after a fill have been searched for this position's exit."""
 

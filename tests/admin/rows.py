@@ -119,6 +119,9 @@ def make_everything() -> Road:
     factories.EquityPointFactory.create(account=road.account)
     factories.RiskStateChangeFactory.create(account=road.account)
     factories.OutboxEventFactory.create()
+    factories.SignalRefusalFactory.create(
+        session=road.session, instrument=road.instrument, strategy_version=road.signal.strategy_version
+    )
     factories.ExitSignalFactory.create(position=road.position, strategy_version=road.signal.strategy_version)
     Group.objects.get_or_create(name="viewers")
     User.objects.get_or_create(username="oli")

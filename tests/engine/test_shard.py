@@ -126,7 +126,7 @@ def test_a_shard_restored_from_its_stored_state_goes_on_as_if_never_stopped(mark
     effects = run(before, entries[:stop])
     after = new_engine()
     for symbol, state in before.symbols.items():
-        restore_market(symbol, after.symbols[symbol], pack_market(state))
+        restore_market(after, symbol, pack_market(before, symbol))
         after.symbols[symbol].strategies = [
             np.frombuffer(part.tobytes(), dtype=part.dtype).copy() for part in state.strategies
         ]

@@ -271,6 +271,28 @@ class SignalFactory(_AnySignalFactory):
     turnover = 100_000.0
 
 
+class SignalRefusalFactory(DjangoModelFactory[signals.SignalRefusal]):
+    """A rule that fired over one UNPROVEN minute."""
+
+    class Meta:
+        model = signals.SignalRefusal
+
+    session = SubFactory(TradingSessionFactory)
+    strategy_version = SubFactory(StrategyVersionFactory)
+    instrument = SubFactory(InstrumentFactory, source=SelfAttribute("..session.epoch.source"))
+    trigger_key = Sequence(lambda n: f"e:1:XRPUSDT:{START_MS + 60_500}:r{n}")
+    ts_event = START_MS + 60_500
+    trade_id = Sequence(lambda n: f"r{n}")
+    price = Decimal("0.5")
+    change = 0.03
+    rsi = 60.0
+    turnover = 100_000.0
+    unproven_minutes = 1
+    reason = "trades lost on the stream"
+    entry_id = "1-0"
+    ts_init = START_MS + 60_600
+
+
 class ExitSignalFactory(_AnySignalFactory):
     """A stop loss of `position`."""
 

@@ -10,7 +10,9 @@ from django.db import models
 
 from tests.house.sources import Source, python_files
 
-INDICATORS = {("signals.Signal", "change"), ("signals.Signal", "rsi"), ("signals.Signal", "turnover")}
+INDICATORS = {
+    (model, name) for model in ("signals.Signal", "signals.SignalRefusal") for name in ("change", "rsi", "turnover")
+}
 MONEY = ("apps/portfolio", "apps/risk", "apps/execution", "apps/engine/risk", "apps/engine/money.py")
 
 

@@ -73,6 +73,7 @@ def test_every_stage_is_counted_for_the_open_session_only(road: Road, capsys: py
         "processed": 48_220,
         "bars": 3,
         "evaluated": 40_008,
+        "refused": 0,
         "signals": 3,
         "approved": 1,
         "denied": 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,19 @@ class StrategyModule:
     kernel: Kernel
     pack: Callable[[Mapping[str, Any]], Array]
     window_minutes: Callable[[Mapping[str, Any]], int]  # closed minutes that a signal's figures reach back
+    kept: tuple[str, ...]  # fields that no minute's bar gives: they outlive beginning anew from repaired minutes
 
     def new_state(self) -> Array:
         """The state of an instrument that has never traded: an array of one record."""
         state = np.zeros(1, dtype=self.dtype)
         state["minute"] = NO_MINUTE
+        return state
+
+    def anew(self, old: Array, parameters: Array, minutes: Sequence[tuple[int, float, float]]) -> Array:
+        """The state after these closed minutes (number, close, turnover), in the same open minute as `old`."""
+        state = self.new_state()
+        for minute, close, turnover in minutes:
+            self.kernel.warm(state, parameters, minute, close, turnover)
+        for name in ("open_turnover", *self.kept):
+            state[name] = old[name]
         return state

@@ -143,4 +143,5 @@ MODULE: Final = StrategyModule(
     kernel=build("momentum", on_bar, on_trade),
     pack=pack,
     window_minutes=window_minutes,
+    kept=("signals", "last_signal"),
 )

@@ -12,12 +12,12 @@ from apps.market.models import Bar, IngestRun, ShardCursor
 from apps.ops.selectors.state import State
 from apps.portfolio.models import TradingSession
 from apps.risk.models import RiskDecision
-from apps.signals.models import Signal
+from apps.signals.models import Signal, SignalRefusal
 from apps.staff import times
 
 STAGES: Final = (
-    "received", "decoded", "published", "processed", "bars", "evaluated", "signals", "approved", "denied", "orders",
-    "trades",
+    "received", "decoded", "published", "processed", "bars", "evaluated", "refused", "signals", "approved", "denied",
+    "orders", "trades",
 )  # fmt: skip
 
 
@@ -49,8 +49,9 @@ def counts(session: TradingSession, report: FeedReport | None) -> dict[str, int]
     return {
         **_ingested(epoch_id, report),
         "processed": read["processed"] or 0,
-        "bars": Bar.objects.filter(epoch_id=epoch_id, source=Bar.Source.TRADES).count(),
+        "bars": Bar.objects.filter(epoch_id=epoch_id).exclude(source=Bar.Source.KLINES).count(),
         "evaluated": read["evaluated"] or 0,
+        "refused": SignalRefusal.objects.filter(session=session).count(),
         "signals": Signal.objects.filter(session=session).count(),
         **verdicts,
         "orders": Order.objects.filter(account__session=session).count(),

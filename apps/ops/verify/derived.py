@@ -9,11 +9,20 @@ from pathlib import Path
 from apps.bus import codec, streams
 from apps.engine.bars import trade_hash
 from apps.engine.events import TradeBlock
-from apps.engine.model import MINUTE_MS, ClosedBar, LateTrade, RaisedSignal
+from apps.engine.model import (
+    MINUTE_MS,
+    BackfilledMinute,
+    BarChange,
+    ClosedBar,
+    CoverageChange,
+    RaisedSignal,
+    UnprovenMinute,
+)
 from apps.engine.shard import ShardEngine, StrategySpec
-from apps.market.models import EpochInstrument, Instrument, ShardCursor
+from apps.market.models import Coverage, EpochInstrument, Instrument, ShardCursor
 from apps.market.segments import read_segments
 from apps.market.selectors import scales, shard_instruments
+from apps.market.services.ledger import HISTORY
 from apps.signals.models import SessionStrategy
 
 HASH_MODULUS = 2**64
@@ -38,8 +47,8 @@ class DerivedShard:
     entries: int = 0
     dead: set[str] = field(default_factory=set)
     bars: dict[tuple[str, int], ClosedBar] = field(default_factory=dict)
-    late: list[LateTrade] = field(default_factory=list)
-    unproven: dict[tuple[str, int], str] = field(default_factory=dict)
+    changes: list[BarChange] = field(default_factory=list)
+    coverage: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)  # status and reason
     signals: list[RaisedSignal] = field(default_factory=list)
     minutes: dict[tuple[str, int], MinuteSum] = field(default_factory=dict)
     trade_ids: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -52,16 +61,25 @@ class DerivedShard:
             self.dead.add(entry_id)
             return
         for event in events:
-            if isinstance(event, TradeBlock):
+            effects = self.engine.apply(entry_id, [event])
+            if effects.errors:
+                self.dead.add(entry_id)
+            elif isinstance(event, TradeBlock):
                 self._sum(event)
-        effects = self.engine.apply(entry_id, events)
-        if effects.errors:
-            self.dead.add(entry_id)
-        self.bars |= {(bar.symbol, bar.minute): bar for bar in effects.bars}
-        self.late += effects.late
-        for mark in effects.unproven:
-            self.unproven.setdefault((mark.symbol, mark.minute), mark.reason)
-        self.signals += effects.signals
+            self.bars |= {(bar.symbol, bar.minute): bar for bar in effects.bars}
+            self.changes += effects.changes
+            self.signals += effects.signals
+            for change in effects.coverage:
+                self._cover(change)
+
+    def _cover(self, change: CoverageChange) -> None:
+        """A minute keeps the reason for which it was lost, also when it has been repaired."""
+        place = (change.symbol, change.minute)
+        status, reason = self.coverage.get(place, ("", HISTORY))
+        if isinstance(change, BackfilledMinute):
+            self.coverage[place] = (Coverage.Status.BACKFILLED, reason)
+        elif isinstance(change, UnprovenMinute) and status != Coverage.Status.UNPROVEN:
+            self.coverage[place] = (Coverage.Status.UNPROVEN, change.reason)
 
     def _sum(self, block: TradeBlock) -> None:
         columns = zip(block.ts_event, block.trade_id, block.side, block.price, block.quantity, strict=True)

@@ -9,12 +9,13 @@ from apps.engine.bars import trade_hash
 from apps.engine.model import MINUTE_MS
 from apps.engine.recording import Recording
 from apps.market.models import Bar, Coverage, DeadEntry
-from apps.market.services.bars import bar_row, to_signed
+from apps.market.services.bars import bar_row, changed, to_signed
+from apps.market.services.ledger import REASON_MAX
 from apps.ops.verify.derived import HASH_MODULUS, DerivedShard, MinuteSum
 from apps.ops.verify.result import Check
 from apps.portfolio.models import TradingSession
-from apps.signals.models import EngineState, Signal
-from apps.signals.services.raising import entry_rows
+from apps.signals.models import EngineState, Signal, SignalRefusal
+from apps.signals.services.raising import REFUSAL_FIELDS, entry_rows, refusal_of
 from apps.signals.services.state import pack_market
 
 BAR_FIELDS = (
@@ -23,7 +24,7 @@ BAR_FIELDS = (
 )  # fmt: skip
 SIGNAL_FIELDS = (
     "ts_event", "trade_id", "price", "change", "rsi", "turnover", "bid", "bid_quantity", "ask", "ask_quantity",
-    "quote_ts", "median_price", "unproven_minutes", "unproven_reason",
+    "quote_ts", "median_price",
 )  # fmt: skip
 
 
@@ -121,18 +122,9 @@ def _compare_bars(check: Check, shard: DerivedShard) -> None:
         (symbol, minute): bar_row(shard.cursor.epoch_id, shard.instruments[symbol], bar)
         for (symbol, minute), bar in shard.bars.items()
     }
-    for late in shard.late:
-        row = derived.get((late.symbol, late.minute))
-        if row is None or row.source == Bar.Source.KLINES:
-            continue
-        scale = shard.engine.symbols[late.symbol].scale
-        price = scale.price(late.price)
-        row.high, row.low = max(row.high, price), min(row.low, price)
-        row.volume += scale.quantity(late.quantity)
-        row.turnover += scale.turnover(late.price * late.quantity)
-        row.count += 1
-        row.hash_sum = to_signed((row.hash_sum + late.trade_hash) % HASH_MODULUS)
-        row.revision += 1
+    for change in shard.changes:
+        key = (change.symbol, change.minute)
+        derived[key] = changed(derived.get(key), shard.cursor.epoch_id, shard.instruments[change.symbol], change)
     stored = {
         (row.instrument.symbol, row.minute): row
         for row in Bar.objects.filter(
@@ -159,16 +151,17 @@ def _compare_coverage(check: Check, shard: DerivedShard) -> None:
             epoch_id=shard.cursor.epoch_id, instrument__in=[row.pk for row in shard.instruments.values()]
         ).select_related("instrument")
     }
-    backfilled = {key for key, bar in shard.bars.items() if bar.from_klines}
-    for key in sorted(shard.unproven.keys() | backfilled | stored.keys()):
-        wanted = Coverage.Status.BACKFILLED if key in backfilled else Coverage.Status.UNPROVEN
-        row = stored.get(key)
-        known = key in backfilled or key in shard.unproven
+    for key in sorted(shard.coverage.keys() | stored.keys()):
+        row, wanted = stored.get(key), shard.coverage.get(key)
+        found = None if row is None else (row.status, row.reason)
         check.expect(
-            known and row is not None and row.status == wanted,
-            f"coverage {key[0]} minute {key[1]}: stored {row.status if row else 'PROVEN'}"
-            f", derived {wanted.value if known else 'PROVEN'}",
+            found == (wanted and (wanted[0], wanted[1][:REASON_MAX])),
+            f"coverage {key[0]} minute {key[1]}: stored {_status(found)}, derived {_status(wanted)}",
         )
+
+
+def _status(found: tuple[str, str] | None) -> str:
+    return "PROVEN" if found is None else f"{found[0]} ({found[1]})"
 
 
 def _compare_state(check: Check, shard: DerivedShard) -> None:
@@ -178,7 +171,7 @@ def _compare_state(check: Check, shard: DerivedShard) -> None:
         if symbol is None:
             continue
         if row.strategy_version_id is None:
-            derived = pack_market(symbol)
+            derived = pack_market(shard.engine, row.instrument.symbol)
         else:
             numbers = [n for n, spec in enumerate(shard.engine.specs) if spec.version_id == row.strategy_version_id]
             if not numbers:
@@ -194,14 +187,20 @@ def _compare_signals(check: Check, shard: DerivedShard, session: TradingSession)
         for raised in shard.signals
         for row in entry_rows(raised, shard.instruments[raised.symbol], shard.bindings)
     }
+    of_shard = {"session": session, "instrument__in": [row.pk for row in shard.instruments.values()]}
     stored = {
         row.trigger_key: row
-        for row in Signal.objects.filter(
-            session=session,
-            kind=Signal.Kind.ENTRY,
-            instrument__in=[row.pk for row in shard.instruments.values()],
-        )
+        for row in Signal.objects.filter(kind=Signal.Kind.ENTRY, **of_shard)
         if streams.entry_order(row.entry_id) <= last
     }
-    for key in sorted(derived.keys() | stored.keys()):
-        _compare_rows(check, f"signal {key}", derived.get(key), stored.get(key), SIGNAL_FIELDS)
+    refused = {
+        row.trigger_key: row
+        for row in SignalRefusal.objects.filter(**of_shard)
+        if streams.entry_order(row.entry_id) <= last
+    }
+    raised = {key: row for key, row in derived.items() if not row.unproven_minutes}
+    for key in sorted(raised.keys() | stored.keys()):
+        _compare_rows(check, f"signal {key}", raised.get(key), stored.get(key), SIGNAL_FIELDS)
+    over_holes = {key: refusal_of(row) for key, row in derived.items() if row.unproven_minutes}
+    for key in sorted(over_holes.keys() | refused.keys()):
+        _compare_rows(check, f"refused signal {key}", over_holes.get(key), refused.get(key), REFUSAL_FIELDS)

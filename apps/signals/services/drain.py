@@ -16,14 +16,16 @@ import redis
 from django.db import transaction
 
 from apps.bus import codec, streams
+from apps.engine.fence import Fence
 from apps.engine.shard import Effects
 from apps.market.models import DeadEntry, ShardCursor
 from apps.market.services import bars
+from apps.market.services.ledger import store_coverage
 from apps.outbox.services import record
 from apps.portfolio.models import Reservation
 from apps.signals.models import Signal
 from apps.signals.services import exits, state
-from apps.signals.services.raising import entry_rows, store_new
+from apps.signals.services.raising import entry_rows, refuse, store_new
 from apps.signals.services.state import WarmShard
 
 log = logging.getLogger(__name__)
@@ -122,7 +124,14 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
         return 0
     warm.writer.append([(entry_id, payload or b"") for entry_id, payload in rows])
     batch = _decode(cursor, rows)
-    found = exits.search(client=tools.reader, segments=tools.segments, warm=warm, batch=batch, positions=positions)
+    state.follow_new(warm, batch)
+    found = exits.search(
+        client=tools.reader,
+        segments=tools.segments,
+        warm=warm,
+        batch=exits.admitted(batch, Fence(warm.engine.fence.token)),
+        positions=positions,
+    )
     effects = Effects()
     for entry_id, events in batch:
         step = warm.engine.apply(entry_id, events)
@@ -135,7 +144,8 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
     raised = [
         row for signal in effects.signals for row in entry_rows(signal, warm.instruments[signal.symbol], warm.bindings)
     ]
-    fresh = store_new(raised + found)
+    refuse([row for row in raised if row.unproven_minutes])
+    fresh = store_new([row for row in raised if not row.unproven_minutes] + found)
     for row in fresh:
         record("SignalRaised", signal_id=row.pk)
     _move(cursor, warm, effects, fresh)
@@ -170,9 +180,8 @@ def _move(cursor: ShardCursor, warm: WarmShard, effects: Effects, fresh: list[Si
     if effects.move_state:
         epoch_id, instruments = cursor.epoch_id, warm.instruments
         bars.store_bars(epoch_id=epoch_id, instruments=instruments, bars=effects.bars)
-        bars.store_backfilled(epoch_id=epoch_id, instruments=instruments, bars=effects.bars)
-        bars.store_unproven(epoch_id=epoch_id, instruments=instruments, marks=effects.unproven)
-        bars.revise_bars(epoch_id=epoch_id, instruments=instruments, late=effects.late)
+        bars.change_bars(epoch_id=epoch_id, instruments=instruments, changes=effects.changes)
+        store_coverage(epoch_id=epoch_id, instruments=instruments, changes=effects.coverage)
         state.save(cursor=cursor, warm=warm)
         exits.save_watches(warm)
         cursor.replay_from = warm.position

@@ -13,6 +13,7 @@ import redis
 from apps.bus import codec, streams
 from apps.engine.events import Event
 from apps.engine.exits import ExitRule, ExitSearch
+from apps.engine.fence import Fence
 from apps.market.segments import read_segments
 from apps.portfolio.models import Account, Position
 from apps.signals.models import ExitWatch, Signal
@@ -66,7 +67,7 @@ def history(client: redis.Redis, segments: Path, warm: WarmShard, start: str) ->
         if lost
         else streams.scan(client, warm.epoch_id, warm.shard, start=start)
     )
-    last = streams.entry_order(warm.position)
+    last, fence = streams.entry_order(warm.position), Fence()
     for entry_id, payload in source:
         if streams.entry_order(entry_id) > last:
             return
@@ -74,7 +75,12 @@ def history(client: redis.Redis, segments: Path, warm: WarmShard, start: str) ->
             events = codec.decode(payload or b"")
         except codec.CodecError:
             continue  # set aside as a dead entry when it was drained
-        yield entry_id, events
+        yield entry_id, fence.admitted(events)
+
+
+def admitted(batch: Batch, fence: Fence) -> Batch:
+    """The batch without what a replaced ingest wrote: no price of it may close a position."""
+    return [(entry_id, fence.admitted(events)) for entry_id, events in batch]
 
 
 def search(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from apps.engine.model import Quote, RaisedExit, RaisedSignal, Scale
 from apps.market.models import Instrument
 from apps.portfolio.models import Position
-from apps.signals.models import SessionStrategy, Signal
+from apps.signals.models import SessionStrategy, Signal, SignalRefusal
+
+REFUSAL_FIELDS: Final = (
+    "session_id", "strategy_version_id", "book", "instrument_id", "trigger_key", "ts_event", "trade_id", "price",
+    "change", "rsi", "turnover", "unproven_minutes", "reason", "entry_id", "ts_init",
+)  # fmt: skip
 
 
 def entry_key(raised: RaisedSignal) -> str:
@@ -67,6 +72,17 @@ def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[Sess
         for binding in bindings
         if binding.version_id == raised.version_id
     ]
+
+
+def refusal_of(row: Signal) -> SignalRefusal:
+    values = {name: getattr(row, name) for name in REFUSAL_FIELDS if name != "reason"}
+    return SignalRefusal(**values, reason=row.unproven_reason)
+
+
+def refuse(rows: list[Signal]) -> None:
+    """Store signals that are not raised because their window holds UNPROVEN minutes. Each once."""
+    refusals = [refusal_of(row) for row in rows]
+    SignalRefusal.objects.bulk_create(refusals, ignore_conflicts=True, batch_size=500)
 
 
 def exit_row(raised: RaisedExit, instrument: Instrument, position: Position, attempt: int) -> Signal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import msgspec
 import numpy as np
 
 from apps.engine.bars import BarBuilder, EngineError
+from apps.engine.events import Event
 from apps.engine.exits import ExitSearch
-from apps.engine.shard import ShardEngine, StrategySpec, SymbolState
+from apps.engine.shard import ShardEngine, StrategySpec
 from apps.engine.tape import PriceTape, QuoteTape
 from apps.market.models import Instrument, ShardCursor
 from apps.market.segments import SegmentWriter
@@ -22,7 +24,7 @@ from apps.signals.models import EngineState, SessionStrategy, StrategyVersion
 
 log = logging.getLogger(__name__)
 
-MARKET_LAYOUT = "market-1"
+MARKET_LAYOUT = "market-2"
 
 
 class EngineMismatch(Exception):
@@ -69,7 +71,7 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
     for row in stored:
         symbol = engine.symbols.get(row.instrument.symbol)
         if symbol is not None:
-            _restore(row, symbol, specs)
+            _restore(row, engine, specs)
     return WarmShard(
         epoch_id=cursor.epoch_id,
         shard=cursor.shard,
@@ -82,13 +84,26 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
     )
 
 
-def _restore(row: EngineState, state: SymbolState, specs: list[StrategySpec]) -> None:
+def follow_new(warm: WarmShard, batch: Iterable[tuple[str, list[Event]]]) -> None:
+    """Symbols come while the shard is warm: whoever is named here for the first time is looked up and followed."""
+    if not any(warm.engine.unknown(event) for _, events in batch for event in events):
+        return
+    known = shard_instruments(epoch_id=warm.epoch_id, shard=warm.shard)
+    for symbol, scale in scales(known.values()).items():
+        if symbol not in warm.engine.symbols:
+            log.info("shard %d follows %s from here on", warm.shard, symbol)
+            warm.engine.follow(symbol, scale)
+            warm.instruments[symbol] = known[symbol]
+
+
+def _restore(row: EngineState, engine: ShardEngine, specs: list[StrategySpec]) -> None:
     name = row.instrument.symbol
+    state = engine.symbols[name]
     if row.strategy_version_id is None:
         if row.layout != MARKET_LAYOUT:
             log.warning("state of %s has layout %s, not %s: it warms up again", name, row.layout, MARKET_LAYOUT)
             return
-        restore_market(name, state, bytes(row.blob))
+        restore_market(engine, name, bytes(row.blob))
         return
     for number, spec in enumerate(specs):
         if spec.version_id == row.strategy_version_id:
@@ -100,19 +115,26 @@ def _restore(row: EngineState, state: SymbolState, specs: list[StrategySpec]) ->
             state.strategies[number] = np.frombuffer(bytes(row.blob), dtype=spec.module.dtype).copy()
 
 
-def pack_market(state: SymbolState) -> bytes:
+def pack_market(engine: ShardEngine, symbol: str) -> bytes:
+    """The market part of a symbol's state, and the shard's fence with it."""
+    state = engine.symbols[symbol]
     return msgspec.msgpack.encode(
-        [state.builder.row(), state.quotes.rows(), state.prices.rows(), state.evaluated, state.newest_trade]
-    )
+        [
+            engine.fence.token, state.builder.row(), state.quotes.rows(), state.prices.rows(), state.evaluated,
+            state.newest_trade,
+        ]
+    )  # fmt: skip
 
 
-def restore_market(symbol: str, state: SymbolState, blob: bytes) -> None:
+def restore_market(engine: ShardEngine, symbol: str, blob: bytes) -> None:
     """Raises `EngineError` if the blob is not what `pack_market` writes."""
     try:
         row: list[Any] = msgspec.msgpack.decode(blob)
-        builder, quotes, prices, evaluated, newest = row
+        token, builder, quotes, prices, evaluated, newest = row
     except (msgspec.MsgspecError, ValueError) as error:
         raise EngineError(f"{symbol}: stored state is not readable") from error
+    state = engine.symbols[symbol]
+    engine.fence.token = max(engine.fence.token, token)
     state.builder = BarBuilder.from_row(symbol, builder)
     state.quotes = QuoteTape.from_rows(quotes)
     state.prices = PriceTape(prices)
@@ -125,7 +147,8 @@ def save(*, cursor: ShardCursor, warm: WarmShard) -> None:
     rows = []
     for symbol, state in warm.engine.symbols.items():
         common = {"cursor": cursor, "instrument": warm.instruments[symbol], "position": warm.position}
-        rows.append(EngineState(**common, strategy_version=None, layout=MARKET_LAYOUT, blob=pack_market(state)))
+        blob = pack_market(warm.engine, symbol)
+        rows.append(EngineState(**common, strategy_version=None, layout=MARKET_LAYOUT, blob=blob))
         for spec, strategy in zip(warm.engine.specs, state.strategies, strict=True):
             rows.append(
                 EngineState(
