@@ -123,7 +123,7 @@ def _lease(epoch_id: int, now_ms: int) -> dict[str, Any] | None:
 def _connection(row: ConnectionDetails, now_ms: int) -> dict[str, Any]:
     left_ms = None
     if row.opened_ms is not None and row.state in DELIVERING:
-        left_ms = max(row.opened_ms + timeouts.EXCHANGE_LIFETIME_SECONDS * 1000 - now_ms, 0)
+        left_ms = max(row.opened_ms + timeouts.FEED_ROTATION_SECONDS * 1000 - now_ms, 0)
     wait_ms = None if row.blocked_until_ms is None else max(row.blocked_until_ms - now_ms, 0)
     return {
         "name": row.name,

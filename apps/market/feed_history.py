@@ -14,7 +14,7 @@ from apps.engine import timeouts
 from apps.market.models import FeedTransition, IngestLease, ScreenerRun
 from apps.staff import numbers
 
-LEASE_TTL_MS: Final = 1000 * getattr(timeouts, "LEASE_TTL_SECONDS", 6)
+LEASE_TTL_MS: Final = timeouts.LEASE_TTL_SECONDS * 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """`GET /health`: whether data flowed, part by part. That a port answers is not health.
 
-Nobody has to sign in, so it says nothing that must not be known: no names, no addresses, no money.
+Nobody has to sign in, so it says nothing that must not be known: no names of people, no addresses, no money. What the
+exchange refuses is named, because that is what whoever is called at night has to know.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from apps.bus import streams
+from apps.bus.feed import FeedReport
 from apps.engine import timeouts
-from apps.market.models import ShardCursor
-from apps.ops.selectors.feed import client
-from apps.ops.selectors.state import State, read_state
+from apps.market.coverage import GatedSymbol, gap_counts, gated
+from apps.market.feed_history import Lease, lease
+from apps.market.models import Gap, ShardCursor
+from apps.ops.selectors.feed import blocked_connections, client, refused_channels
+from apps.ops.selectors.state import State, read_state, window_minutes
 from apps.outbox.models import OutboxEvent
 from apps.signals.models import Signal
 from apps.staff import times
@@ -31,6 +35,8 @@ DECISION_MAX_MS: Final = 10_000
 OUTBOX_MAX_MS: Final = 10_000
 HEARTBEAT_MAX_MS: Final = 45_000
 HEARTBEATS: Final = ("steward", "beat")
+REFUSALS_NAMED: Final = 5
+REFUSAL_MAX: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +95,14 @@ def read_health(state: State, now_ms: int) -> Health:
         return Health((database, _redis(), Part("session", False, "none is open, so nothing flows")))
     lag_ms = _drain_lag_ms(state.session.epoch_id, now_ms)
     waiting = _waiting(state.session.pk, now_ms)
+    epoch_id = state.session.epoch_id
     parts = (
         database,
         Part("redis", lag_ms is not None, "answered" if lag_ms is not None else "does not answer"),
         _feed(state),
+        _blocked(state.report),
+        _lease(lease(epoch_id=epoch_id)),
+        _gaps(gap_counts(epoch_id=epoch_id), gated(epoch_id=epoch_id, window_minutes=window_minutes(state.session))),
         _drain(lag_ms),
         waiting.decisions,
         waiting.outbox,
@@ -110,13 +120,49 @@ def _redis() -> Part:
 
 
 def _feed(state: State) -> Part:
-    """A quiet market is healthy while quotes or pongs arrive, and so is a recording that has been played to its end."""
-    ages = [feed.age_ms for feed in state.snapshot.feeds]
+    """A quiet market is healthy while quotes or pongs arrive, and so is a recording that has been played to its end.
+
+    A connection that answers pings and sends nothing else is STALE after FEED_SILENCE_WARN_SECONDS and counts as none.
+    """
+    refused = {symbol for symbol, _ in state.snapshot.refused}
+    ages = [feed.age_ms for feed in state.snapshot.feeds if feed.symbol not in refused]
     known = [age for age in ages if age is not None]
     if not ages or len(known) < len(ages):
         return Part("feed", False, f"{len(ages) - len(known)} of {len(ages)} symbols have no connection that streams")
     oldest = max(known)
     return Part("feed", oldest <= FEED_AGE_MAX_MS, f"oldest frame or pong of {len(ages)} symbols", oldest)
+
+
+def _blocked(report: FeedReport | None) -> Part:
+    """What the exchange refuses, by name and with its words: every channel of a connection, or single ones."""
+    refused = refused_channels(report)
+    connections = blocked_connections(report)
+    if not refused and not connections:
+        return Part("subscriptions", True, "none is refused" if report else "not known without the ingest's report")
+    named = [f"{symbol}: {text}"[:REFUSAL_MAX] for symbol, text in refused[:REFUSALS_NAMED]]
+    if len(refused) > REFUSALS_NAMED:
+        named.append(f"{len(refused) - REFUSALS_NAMED} more refused")
+    blocked = [f"{name} is BLOCKED" for name in connections]
+    return Part("subscriptions", False, "; ".join([*blocked, *named]))
+
+
+def _lease(found: Lease | None) -> Part:
+    if found is None:
+        return Part("lease", True, "no ingest has taken it")
+    if found.age_ms is None:
+        return Part("lease", False, "was given back and nobody has taken it")
+    return Part("lease", found.held, "last renewed" if found.held else "nobody holds it; last renewed", found.age_ms)
+
+
+def _gaps(counts: dict[str, int], held_up: list[GatedSymbol]) -> Part:
+    """Open gaps are being repaired, which is healthy. Minutes that nothing will repair are not, while they hold up
+    signals.
+    """
+    effect = f"{counts[Gap.Status.OPEN]} open, {counts[Gap.Status.UNFILLABLE]} unfillable"
+    lost = [row.symbol for row in held_up if row.final]
+    if not lost:
+        return Part("gaps", True, f"{effect}; {len(held_up)} symbols wait for a repair")
+    return Part("gaps", False, f"{effect}; {len(lost)} symbols raise no entry because of minutes that stay UNPROVEN")
 
 
 def _drain(lag_ms: int | None) -> Part:

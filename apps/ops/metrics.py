@@ -19,6 +19,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from apps.ops import feed_metrics
 from apps.ops.health import Health, read_health
 from apps.ops.selectors import funnel
 from apps.ops.selectors.state import State, read_state
@@ -35,6 +36,8 @@ def view(request: HttpRequest) -> HttpResponse:
     now_ms = time.time_ns() // 1_000_000
     state = read_state(now_ms)
     figures = families(state, read_health(state, now_ms), funnel.of_state(state, now_ms))
+    if state.session is not None:
+        figures += feed_metrics.families(state.session.epoch_id, state.report)
     body = generate_latest(REGISTRY) + generate_latest(_Collected(figures))
     return HttpResponse(body, content_type=CONTENT_TYPE_LATEST)
 

@@ -15,6 +15,8 @@ from apps.engine import timeouts
 from apps.staff import numbers, times
 
 QUIET_MS: Final = 3_600_000
+TAKEOVER_SHOWN_MS: Final = 60_000
+REFUSAL_MAX: Final = 40
 REPLAY_STANDS_MS: Final = timeouts.DATA_STALE_SECONDS * 1000
 UNKNOWN_ORDER_CRITICAL_MS: Final = 60_000
 NAMES_MAX: Final = 3
@@ -57,11 +59,25 @@ class Mover:
 
 
 @dataclass(frozen=True, slots=True)
+class Gated:
+    """Symbols that can raise no entry signal because of UNPROVEN minutes in their window, for one of the reasons.
+
+    `free_ms` is the event time at which the last of them can again if nothing is repaired; `final`: nothing will be.
+    """
+
+    symbols: tuple[str, ...]
+    reason: str
+    free_ms: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is known at `now_ms` (wall clock). Everything of a session is meaningless while `mode` is None."""
 
     now_ms: int
     mode: str | None = None
+    market: str = "live"
     tier: str = ""
     replay: bool = False
     quote_asset: str = ""
@@ -78,7 +94,14 @@ class Snapshot:
     last_trade_ms: int | None = None
     event_time_ms: int | None = None
     refused: tuple[tuple[str, str], ...] = ()
+    connections: int = 0
+    blocked: tuple[str, ...] = ()
     trouble: str = ""
+    gated: Gated | None = None
+    # lease: how old its last renewal is and for how long its holder has had it; None: not held, or not known
+    lease_taken: bool = False
+    lease_age_ms: int | None = None
+    lease_held_ms: int | None = None
     # warm-up
     warm: bool = False
     minutes_known: int = 0
@@ -138,6 +161,9 @@ def sentence(snapshot: Snapshot) -> Sentence:
     return Sentence(text, Severity.NORMAL, situation, 0, parts(snapshot))
 
 
+_MARKETS: Final = {"synthetic": " on a synthetic market", "replay": " on a replay"}
+
+
 def parts(snapshot: Snapshot) -> tuple[Part, ...]:
     """Always the same four words in the same order, so that position carries meaning."""
     seen = [feed.age_ms for feed in snapshot.feeds if feed.age_ms is not None]
@@ -146,7 +172,7 @@ def parts(snapshot: Snapshot) -> tuple[Part, ...]:
     state = {"ACTIVE": "trading on", "REDUCING": "reducing", "HALTED": "halted"}[snapshot.trading_state]
     return (
         Part("state", state, snapshot.trading_state != "ACTIVE"),
-        Part("mode", (snapshot.mode or "").lower()),
+        Part("mode", f"{(snapshot.mode or '').lower()}{_MARKETS.get(snapshot.market, '')}"),
         Part("data", data, not all(feed.fresh for feed in snapshot.feeds) or not seen,
              None if oldest is None else snapshot.now_ms - oldest),
         Part("tier", f"tier {snapshot.tier}"),
@@ -168,24 +194,39 @@ def _halted(s: Snapshot) -> Case | None:
 def _no_data(s: Snapshot) -> Case | None:
     if any(feed.fresh for feed in s.feeds) or (s.reported_ms is None and _starting(s)):
         return None
-    protection = f" Your open stops cannot act until data is back: {_positions(s)}{_value(s)}." if s.positions else ""
+    held = f" the stops of {_positions(s)}{_value(s)} cannot act." if s.positions else ""
     severity = Severity.CRITICAL if s.positions else Severity.WARNING
-    trouble = f" {s.trouble}" if s.trouble else ""
-    return "no-data", severity, f"{_silence(s)} New entries are off.{trouble}{protection}"
+    return "no-data", severity, f"{_silence(s)}. Entries are off{';' + held if held else '.'}"
 
 
 def _silence(s: Snapshot) -> str:
+    """Why nothing arrives, without the full stop."""
+    if not s.feeds:
+        return "No symbol is followed, so nothing can arrive"
     if not s.redis_answers:
-        return "Redis does not answer, so the age of the data is unknown."
+        return "Redis does not answer, so the age of the data is unknown"
     if s.reported_ms is None:
-        return "The ingest has never reported, so the age of the data is unknown."
+        return "The ingest has never reported, so the age of the data is unknown"
     away_ms = s.now_ms - s.reported_ms
     if away_ms > timeouts.FEED_AGE_MAX_MS:
-        return f"The ingest has not reported for {times.duration(away_ms)}, so the age of the data is unknown."
+        if s.lease_taken and (s.lease_age_ms is None or s.lease_age_ms > timeouts.LEASE_TTL_SECONDS * 1000):
+            return f"No ingest holds the feed's lease, nothing is known for {times.duration(away_ms)}"
+        return f"The ingest has not reported for {times.duration(away_ms)}"
+    if s.connections and len(s.blocked) == s.connections:
+        return f"BLOCKED: the exchange refuses every subscription{_quoted(s)}"
     known = [feed.age_ms for feed in s.feeds if feed.age_ms is not None]
+    trouble = f" ({s.trouble})" if s.trouble else ""
     if not known:
-        return "No connection to the exchange streams yet."
-    return f"No data for {times.duration(min(known))} from the exchange."
+        return f"No connection to the exchange streams yet{trouble}"
+    return f"No data for {times.duration(min(known))} from the exchange{trouble}"
+
+
+def _quoted(s: Snapshot) -> str:
+    """The exchange's words for the first refusal, without what is in every one of them."""
+    if not s.refused:
+        return ""
+    words = s.refused[0][1].rpartition("Reason")[2].strip(":\uff1a ")  # the exchange writes either colon
+    return f' ("{words if len(words) <= REFUSAL_MAX else words[: REFUSAL_MAX - 1] + "…"}")'
 
 
 def _unknown_order(s: Snapshot) -> Case | None:
@@ -208,18 +249,35 @@ def _reducing(s: Snapshot) -> Case | None:
 
 
 def _refused(s: Snapshot) -> Case | None:
-    if not s.refused:
+    """Refused channels beside others that work; if none works, there is no data and that is said first."""
+    if s.connections and len(s.blocked) == s.connections:
         return None
-    symbols = _names([symbol for symbol, _ in s.refused])
+    if not s.refused and not s.blocked:
+        return None
+    names = [symbol for symbol, _ in s.refused]
+    if s.blocked:
+        one = len(s.blocked) == 1
+        text = f"{len(s.blocked)} of {s.connections} connections {'is' if one else 'are'} BLOCKED{_quoted(s)}"
+        return "blocked", Severity.WARNING, f"{text}: {_names(names)} not traded." if names else f"{text}."
     minutes = timeouts.FEED_REFUSED_RETRY_MAX_SECONDS // 60
-    text = f'The exchange refuses the channel for {symbols} ("{s.refused[0][1]}"). Trying at least every {minutes} min.'
-    others = len(s.feeds) > len({symbol for symbol, _ in s.refused})
-    return "blocked", Severity.WARNING, text + (" Other symbols unaffected." if others else "")
+    others = " Others unaffected." if len(s.feeds) > len(set(names)) else ""
+    text = f"The exchange refuses {_names(names)}{_quoted(s)}; asked again every {minutes} min.{others}"
+    return "blocked", Severity.WARNING, text
+
+
+def _unproven(s: Snapshot) -> Case | None:
+    if s.gated is None:
+        return None
+    until = times.clock(s.gated.free_ms, s.now_ms)
+    end = "They cannot be repaired." if s.gated.final else "Repair goes on."
+    text = f"No entries in {_names(list(s.gated.symbols))} until {until}: UNPROVEN minutes ({s.gated.reason}). {end}"
+    return "unproven", Severity.WARNING, text
 
 
 def _stale_symbols(s: Snapshot) -> Case | None:
-    stale = [feed for feed in s.feeds if not feed.fresh]
-    if not stale or len(stale) == len(s.feeds):
+    refused = {symbol for symbol, _ in s.refused}
+    stale = [feed for feed in s.feeds if not feed.fresh and feed.symbol not in refused]
+    if not stale or not any(feed.fresh for feed in s.feeds):
         return None
     ages = [feed.age_ms for feed in stale if feed.age_ms is not None]
     since = f" for {times.duration(max(ages))}" if ages else ""
@@ -233,7 +291,7 @@ def _stale_symbols(s: Snapshot) -> Case | None:
 
 
 _ALARMS: Final[tuple[Callable[[Snapshot], Case | None], ...]] = (
-    _halted, _no_data, _unknown_order, _reducing, _refused, _stale_symbols,
+    _halted, _no_data, _unknown_order, _reducing, _refused, _stale_symbols, _unproven,
 )  # fmt: skip
 
 
@@ -243,7 +301,8 @@ def _calm(s: Snapshot) -> tuple[str, str]:
         return "starting", "Just started: waiting for the first data from the exchange."
     if not s.warm:
         return "warming-up", _warming_up(s)
-    trading = f"Trading is on ({(s.mode or '').lower()})"
+    if s.lease_held_ms is not None and s.lease_held_ms < TAKEOVER_SHOWN_MS and _was_taken_over(s):
+        return "taken-over", _taken_over(s)
     trade_age_ms = None if s.last_trade_ms is None else s.now_ms - s.last_trade_ms
     if s.replay and trade_age_ms is not None and trade_age_ms > REPLAY_STANDS_MS:
         at = f" at {times.clock(s.event_time_ms, s.now_ms)}" if s.event_time_ms is not None else ""
@@ -253,9 +312,21 @@ def _calm(s: Snapshot) -> tuple[str, str]:
         )
     quiet = _quiet(s)
     if quiet:
-        return "quiet", f"{trading}. {quiet}"
+        return "quiet", quiet
     newest = "no trade yet" if trade_age_ms is None else f"newest trade {times.duration(trade_age_ms)} old"
-    return "well", f"Nothing needs you. {trading}. {newest.capitalize()}, {_fresh(s)}. {_book(s)}"
+    return "well", f"Nothing needs you. {newest.capitalize()}, {_fresh(s)}. {_book(s)}"
+
+
+def _was_taken_over(s: Snapshot) -> bool:
+    """The session is older than its ingest's lease by more than a start takes."""
+    if s.started_ms is None or s.lease_held_ms is None:
+        return False
+    return s.now_ms - s.lease_held_ms - s.started_ms > TAKEOVER_SHOWN_MS
+
+
+def _taken_over(s: Snapshot) -> str:
+    ago = times.duration(s.lease_held_ms or 0)
+    return f"Another ingest took over {ago} ago; what was missed is being repaired. {_fresh(s)}. {_book(s)}"
 
 
 def _warming_up(s: Snapshot) -> str:
@@ -298,14 +369,14 @@ def _positions(s: Snapshot) -> str:
 
 
 def _value(s: Snapshot) -> str:
-    return "" if s.position_value is None else f", {numbers.amount(s.position_value, s.quote_asset)}"
+    return "" if s.position_value is None else f" ({numbers.amount(s.position_value, s.quote_asset)})"
 
 
 def _book(s: Snapshot) -> str:
     held = _positions(s) if s.positions else "No position"
     if s.exposure is None or not s.exposure_limit:
         return f"{held}."
-    return f"{held}, {numbers.percent(s.exposure / s.exposure_limit, 0)} of the exposure limit."
+    return f"{held}, {numbers.percent(s.exposure / s.exposure_limit, 0)} of the limit."
 
 
 def _names(symbols: list[str]) -> str:

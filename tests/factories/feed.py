@@ -92,10 +92,10 @@ class ScreenerRunFactory(DjangoModelFactory[market.ScreenerRun]):
     considered = 412
     rows = LazyFunction(
         lambda: [
-            {"rank": 1, "symbol": "XRPUSDT", "turnover": "1234567.5", "movement": "0.0321", "verdict": "chosen",
-             "why": "rank 1 of 5"},
-            {"rank": 6, "symbol": "ADAUSDT", "turnover": "99000", "movement": "-0.01", "verdict": "left",
-             "why": "rank 6 of 5"},
+            {"rank": 1, "symbol": "XRPUSDT", "turnover": "1234567.5", "movement": "0.0321", "verdict": "followed",
+             "why": "rank 1 by turnover, 5 are wanted"},
+            {"rank": 6, "symbol": "ADAUSDT", "turnover": "99000", "movement": "-0.01", "verdict": "left out",
+             "why": "rank 6 by turnover, 5 are wanted"},
         ]
     )  # fmt: skip
     added = LazyFunction(lambda: ["XRPUSDT"])

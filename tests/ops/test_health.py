@@ -14,13 +14,25 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.bus import streams
+from apps.engine import timeouts
+from apps.market.models import EpochInstrument, Gap, IngestLease
 from apps.ops import health
 from apps.outbox.models import OutboxEvent
 from apps.portfolio.models import TradingSession
 from apps.risk.models import RiskDecision
 from apps.signals.models import Signal
 from tests.admin.rows import Road, make_road
-from tests.factories import EpochInstrumentFactory, OutboxEventFactory, SignalFactory
+from tests.factories import (
+    START_MINUTE,
+    BarFactory,
+    CoverageFactory,
+    EpochInstrumentFactory,
+    FeedTransitionFactory,
+    GapFactory,
+    IngestLeaseFactory,
+    OutboxEventFactory,
+    SignalFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -34,13 +46,14 @@ def static_folder() -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
-def report(client: redis.Redis, road: Road, *, age_ms: int = 100, state: str = "STREAMING") -> None:
-    connection = {
+def report(client: redis.Redis, road: Road, *, age_ms: int = 100, state: str = "STREAMING", **fields: object) -> None:
+    connection: dict[str, object] = {
         "name": "connection 1",
         "state": state,
         "last_frame_ms": None,
         "last_pong_ms": now_ms() - age_ms,
         "symbols": ["XRPUSDT"],
+        **fields,
     }
     body = {"token": 10**9, "written_ms": now_ms(), "connections": [connection], "last_trade_ms": now_ms() - 3_600_000}
     client.set(streams.feed_state_key(road.session.epoch_id), json.dumps(body))
@@ -56,6 +69,7 @@ def well(redis_client: redis.Redis) -> Road:
     """A session whose every part works; its newest trade is an hour old, as in a recording played to its end."""
     road = make_road()
     EpochInstrumentFactory.create(epoch=road.session.epoch, instrument=road.instrument)
+    IngestLeaseFactory.create(epoch=road.session.epoch)
     report(redis_client, road)
     beat(redis_client)
     return road
@@ -79,6 +93,34 @@ def quiet_feed(client: redis.Redis, road: Road) -> None:
 
 def closed_connection(client: redis.Redis, road: Road) -> None:
     report(client, road, state="CLOSED")
+
+
+def blocked_connection(client: redis.Redis, road: Road) -> None:
+    report(client, road, state="BLOCKED", refused={"spot@deals@XRPUSDT": "Blocked!"})
+
+
+def blocked_symbol(client: redis.Redis, road: Road) -> None:
+    report(client, road, symbols=["XRPUSDT", "ABCUSDT"], refused={"spot@deals@ABCUSDT": "Blocked!"})
+
+
+def lease_run_out(_client: redis.Redis, _road: Road) -> None:
+    late = timedelta(seconds=timeouts.LEASE_TTL_SECONDS + 1)
+    IngestLease.objects.update(renewed_at=timezone.now() - late)
+
+
+def lease_given_back(_client: redis.Redis, _road: Road) -> None:
+    IngestLease.objects.update(renewed_at=None)
+
+
+def unfillable_minute(_client: redis.Redis, road: Road) -> None:
+    hole(road, Gap.Status.UNFILLABLE)
+
+
+def hole(road: Road, status: str, *, ago: int = 1) -> None:
+    """An UNPROVEN minute, `ago` minutes before the newest closed one, in a gap with this status."""
+    minute = START_MINUTE - ago
+    gap = GapFactory.create(epoch=road.session.epoch, instrument=road.instrument, first_minute=minute, status=status)
+    CoverageFactory.create(epoch=gap.epoch, instrument=gap.instrument, minute=minute, gap=gap, attempts=8)
 
 
 def no_report(client: redis.Redis, road: Road) -> None:
@@ -116,6 +158,11 @@ def late_beat(client: redis.Redis, _road: Road) -> None:
     [
         (quiet_feed, ["feed"]),
         (closed_connection, ["feed"]),
+        (blocked_connection, ["feed", "subscriptions"]),
+        (blocked_symbol, ["subscriptions"]),
+        (lease_run_out, ["lease"]),
+        (lease_given_back, ["lease"]),
+        (unfillable_minute, ["gaps"]),
         (no_report, ["feed"]),
         (broken_report, ["feed"]),
         (unread_entry, ["drain"]),
@@ -131,6 +178,34 @@ def test_a_part_that_does_nothing_is_named(
 ) -> None:
     damage(redis_client, well)
     assert failing() == parts
+
+
+def test_what_the_exchange_refuses_is_named_with_its_words(well: Road, redis_client: redis.Redis) -> None:
+    blocked_connection(redis_client, well)
+    said = Client().get("/health").json()["parts"]["subscriptions"]["effect"]
+    assert said == "connection 1 is BLOCKED; XRPUSDT: Blocked!"
+
+
+@pytest.mark.parametrize("status", [Gap.Status.OPEN, Gap.Status.PARTIAL, Gap.Status.UNFILLABLE])
+def test_a_gap_is_unhealthy_only_while_it_holds_up_signals_for_good(well: Road, status: str) -> None:
+    hole(well, status, ago=400)
+    assert failing(200) == []
+    hole(well, status)
+    parts = Client().get("/health").json()["parts"]
+    assert parts["gaps"]["ok"] is (status == Gap.Status.OPEN)
+    assert f"{2 if status == Gap.Status.OPEN else 0} open" in parts["gaps"]["effect"]
+
+
+def test_a_symbol_that_is_not_followed_any_more_needs_no_data(well: Road) -> None:
+    EpochInstrumentFactory.create(epoch=well.session.epoch, instrument__symbol="GONEUSDT", followed=False)
+    assert failing(200) == []
+    EpochInstrument.objects.update(followed=True)
+    assert failing() == ["feed"]
+
+
+def test_a_connection_that_rotates_still_delivers(well: Road, redis_client: redis.Redis) -> None:
+    report(redis_client, well, state="ROTATING")
+    assert failing(200) == []
 
 
 def test_a_fresh_backlog_is_not_a_failure(well: Road, redis_client: redis.Redis) -> None:
@@ -185,11 +260,56 @@ def test_the_numbers_that_matter_are_read_when_asked_for(well: Road) -> None:
     assert series(Client().get("/metrics").content.decode())['cdb_funnel{stage="denied"}'] == 0
 
 
+def test_the_feed_is_counted_from_what_is_stored(well: Road, redis_client: redis.Redis) -> None:
+    epoch = well.session.epoch
+    for minute in range(START_MINUTE - 9, START_MINUTE + 1):
+        BarFactory.create(epoch=epoch, instrument=well.instrument, minute=minute)
+    hole(well, Gap.Status.OPEN)
+    CoverageFactory.create(epoch=epoch, instrument=well.instrument, minute=START_MINUTE - 5, status="backfilled")
+    EpochInstrument.objects.update(swept_minute=START_MINUTE - 30)
+    for category in ("no_pong", "no_pong", "rotated"):
+        FeedTransitionFactory.create(epoch=epoch, category=category)
+    report(redis_client, well, state="STALE", refused={"spot@deals@ABCUSDT": "Blocked!"})
+    found = series(Client().get("/metrics").content.decode())
+    assert {name: value for name, value in found.items() if name.startswith("cdb_feed_minutes")} == {
+        'cdb_feed_minutes{status="proven"}': 8,
+        'cdb_feed_minutes{status="backfilled"}': 1,
+        'cdb_feed_minutes{status="unproven"}': 1,
+    }
+    assert found['cdb_feed_gaps{status="open"}'] == 1
+    assert found['cdb_feed_gaps{status="unfillable"}'] == 0
+    assert found['cdb_feed_connections{state="STALE"}'] == 1
+    assert found['cdb_feed_connections{state="BLOCKED"}'] == 0
+    assert found["cdb_feed_blocked_channels"] == 1
+    assert found['cdb_feed_transitions_total{category="no_pong"}'] == 2
+    assert found["cdb_feed_swept_age_seconds"] == 1800
+    assert 0 <= found["cdb_feed_lease_age_seconds"] < 60
+    assert "cdb_feed_standby" not in found
+
+
+@pytest.mark.parametrize("standby", [True, False])
+def test_a_standby_is_a_figure_once_the_ingest_has_told_of_it(
+    well: Road, redis_client: redis.Redis, standby: bool
+) -> None:
+    key = streams.feed_state_key(well.session.epoch_id)
+    body = json.loads(str(redis_client.get(key), "utf-8"))  # type: ignore[arg-type]
+    redis_client.set(key, json.dumps({**body, "standby": standby}))
+    assert series(Client().get("/metrics").content.decode())["cdb_feed_standby"] == standby
+
+
+def test_states_that_nobody_knows_share_one_series(well: Road, redis_client: redis.Redis) -> None:
+    report(redis_client, well, state="MADE_UP")
+    found = series(Client().get("/metrics").content.decode())
+    assert found['cdb_feed_connections{state="other"}'] == 1
+    assert not any("MADE_UP" in name for name in found)
+
+
 def test_what_is_not_known_has_no_series(well: Road, redis_client: redis.Redis) -> None:
     redis_client.delete(streams.feed_state_key(well.session.epoch_id))
     found = series(Client().get("/metrics").content.decode())
     assert "cdb_feed_age_seconds" not in found
     assert "cdb_last_trade_age_seconds" not in found
+    assert not [name for name in found if name.startswith(("cdb_feed_connections", "cdb_feed_blocked", "cdb_feed_st"))]
     assert found["cdb_healthy"] == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.ops.sentence import Mover, Severity, Snapshot, SymbolFeed, UnknownOrder, sentence
+from apps.ops.sentence import Gated, Mover, Severity, Snapshot, SymbolFeed, UnknownOrder, sentence
 
 NOW = 1_700_000_040_000  # 22:14:00 UTC
 FRESH = tuple(SymbolFeed(symbol, 400) for symbol in ("ADAUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"))
@@ -46,15 +46,12 @@ def changed(**fields: Any) -> Snapshot:
         (
             "well",
             WELL,
-            (
-                "Nothing needs you. Trading is on (paper). Newest trade 0.4 s old, 5 of 5 symbols fresh. "
-                "2 positions, 41\u202f% of the exposure limit."
-            ),
+            ("Nothing needs you. Newest trade 0.4 s old, 5 of 5 symbols fresh. 2 positions, 41\u202f% of the limit."),
         ),
         (
             "well",
             changed(last_trade_ms=None, positions=0, exposure=None),
-            "Nothing needs you. Trading is on (paper). No trade yet, 5 of 5 symbols fresh. No position.",
+            "Nothing needs you. No trade yet, 5 of 5 symbols fresh. No position.",
         ),
         ("no-session", Snapshot(NOW), "No session: nothing is traded. `make demo` or `manage.py stack up` starts one."),
         (
@@ -81,17 +78,14 @@ def changed(**fields: Any) -> Snapshot:
                 lookback_minutes=15,
                 closest=Mover("XRPUSDT", Decimal("0.018")),
             ),
-            (
-                "Trading is on (paper). Nothing traded for 3 h: no symbol has moved 3.0\u202f% in 15 min "
-                "(closest XRPUSDT 1.8\u202f%)."
-            ),
+            ("Nothing traded for 3 h: no symbol has moved 3.0\u202f% in 15 min (closest XRPUSDT 1.8\u202f%)."),
         ),
         (
             "replay-stands",
             changed(replay=True, last_trade_ms=NOW - 300_000, event_time_ms=1_570_838_340_000),
             (
                 "The recording stands at 11 Oct 2019 23:59 UTC: no trade for 5 min. 5 of 5 symbols fresh. "
-                "2 positions, 41\u202f% of the exposure limit."
+                "2 positions, 41\u202f% of the limit."
             ),
         ),
         (
@@ -106,31 +100,31 @@ def changed(**fields: Any) -> Snapshot:
         ),
         (
             "no-data",
-            changed(feeds=SILENT, trouble="Connection 1 is CLOSED: 1006."),
+            changed(feeds=SILENT, trouble="connection 1 is CLOSED: 1006"),
             (
-                "No data for 74 s from the exchange. New entries are off. Connection 1 is CLOSED: 1006. "
-                "Your open stops cannot act until data is back: 2 positions, 212.40\u202fUSDT."
+                "No data for 74 s from the exchange (connection 1 is CLOSED: 1006). Entries are off; "
+                "the stops of 2 positions (212.40\u202fUSDT) cannot act."
             ),
         ),
         (
             "no-data",
             changed(feeds=SILENT, reported_ms=NOW - 74_000, positions=0),
-            "The ingest has not reported for 74 s, so the age of the data is unknown. New entries are off.",
+            "The ingest has not reported for 74 s. Entries are off.",
         ),
         (
             "no-data",
             changed(feeds=SILENT, reported_ms=None, positions=0),
-            "The ingest has never reported, so the age of the data is unknown. New entries are off.",
+            "The ingest has never reported, so the age of the data is unknown. Entries are off.",
         ),
         (
             "no-data",
             changed(feeds=SILENT, reported_ms=None, redis_answers=False, positions=0),
-            "Redis does not answer, so the age of the data is unknown. New entries are off.",
+            "Redis does not answer, so the age of the data is unknown. Entries are off.",
         ),
         (
             "no-data",
             changed(feeds=tuple(SymbolFeed(f.symbol, None) for f in FRESH), positions=0),
-            "No connection to the exchange streams yet. New entries are off.",
+            "No connection to the exchange streams yet. Entries are off.",
         ),
         (
             "reducing",
@@ -157,10 +151,75 @@ def changed(**fields: Any) -> Snapshot:
         (
             "blocked",
             changed(refused=(("ABCUSDT", "Blocked!"),)),
-            (
-                'The exchange refuses the channel for ABCUSDT ("Blocked!"). Trying at least every 10 min. '
-                "Other symbols unaffected."
+            'The exchange refuses ABCUSDT ("Blocked!"); asked again every 10 min. Others unaffected.',
+        ),
+        (
+            "blocked",
+            changed(
+                feeds=(*FRESH[:4], SymbolFeed("XRPUSDT", None)),
+                refused=(("XRPUSDT", "Not Subscribed successfully! [spot@x@XRPUSDT].  Reason： Blocked! " + "x" * 90),),
             ),
+            f'The exchange refuses XRPUSDT ("Blocked! {"x" * 30}…"); asked again every 10 min. Others unaffected.',
+        ),
+        (
+            "blocked",
+            changed(
+                feeds=(*FRESH[:3], SymbolFeed("SOLUSDT", None), SymbolFeed("XRPUSDT", None)),
+                refused=(("SOLUSDT", "Blocked!"), ("XRPUSDT", "Blocked!")),
+                connections=3,
+                blocked=("connection 3",),
+            ),
+            '1 of 3 connections is BLOCKED ("Blocked!"): SOLUSDT, XRPUSDT not traded.',
+        ),
+        (
+            "no-data",
+            changed(
+                feeds=tuple(SymbolFeed(f.symbol, None) for f in FRESH),
+                refused=tuple((f.symbol, "Blocked!") for f in FRESH),
+                connections=2,
+                blocked=("connection 1", "connection 2"),
+                positions=1,
+            ),
+            (
+                'BLOCKED: the exchange refuses every subscription ("Blocked!"). Entries are off; '
+                "the stops of 1 position (212.40\u202fUSDT) cannot act."
+            ),
+        ),
+        (
+            "no-data",
+            changed(feeds=(), positions=0),
+            "No symbol is followed, so nothing can arrive. Entries are off.",
+        ),
+        (
+            "no-data",
+            changed(feeds=SILENT, reported_ms=NOW - 7_000, lease_taken=True, lease_age_ms=7_100, positions=0),
+            "No ingest holds the feed's lease, nothing is known for 7.0 s. Entries are off.",
+        ),
+        (
+            "unproven",
+            changed(gated=Gated(("ADAUSDT",), "no_pong", NOW + 300_000, final=False)),
+            "No entries in ADAUSDT until 22:19 UTC: UNPROVEN minutes (no_pong). Repair goes on.",
+        ),
+        (
+            "unproven",
+            changed(gated=Gated(tuple(f.symbol for f in FRESH), "Redis was away", NOW + 300_000, final=True)),
+            (
+                "No entries in ADAUSDT, BTCUSDT, ETHUSDT and 2 more until 22:19 UTC: "
+                "UNPROVEN minutes (Redis was away). They cannot be repaired."
+            ),
+        ),
+        (
+            "taken-over",
+            changed(lease_taken=True, lease_age_ms=900, lease_held_ms=12_000),
+            (
+                "Another ingest took over 12 s ago; what was missed is being repaired. 5 of 5 symbols fresh. "
+                "2 positions, 41\u202f% of the limit."
+            ),
+        ),
+        (
+            "well",
+            changed(lease_taken=True, lease_age_ms=900, lease_held_ms=12_000, started_ms=NOW - 30_000),
+            "Nothing needs you. Newest trade 0.4 s old, 5 of 5 symbols fresh. 2 positions, 41\u202f% of the limit.",
         ),
         (
             "unknown-order",
@@ -214,6 +273,8 @@ def test_the_four_words_keep_their_order_and_mark_what_is_not_normal() -> None:
     normal = sentence(WELL).parts
     assert [part.text for part in normal] == ["trading on", "paper", "data 0.4 s", "tier LOW_TRUST"]
     assert not any(part.abnormal for part in normal)
+    markets = {kind: sentence(changed(market=kind)).parts[1].text for kind in ("live", "synthetic", "replay")}
+    assert markets == {"live": "paper", "synthetic": "paper on a synthetic market", "replay": "paper on a replay"}
     odd = sentence(changed(trading_state="HALTED", feeds=(*FRESH[:4], SymbolFeed("XRPUSDT", None)))).parts
     assert [part.name for part in odd if part.abnormal] == ["state", "data"]
     assert odd[2].text == "data age unknown"

@@ -13,12 +13,14 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from apps.bus.orders import SYMBOLS_MAX
 from apps.market.feed_history import choice_rows
 from apps.market.models import ScreenerRule, ScreenerRun
+from apps.market.services.ranking import Criteria
+from apps.market.services.screener import RuleRefused, check
 from apps.staff.columns import links, named
 from apps.staff.records import Record
 
-SYMBOLS_MAX: Final = 1_000
 REFRESH_MINUTES_MAX: Final = 7 * 24 * 60
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
 
@@ -68,15 +70,13 @@ class ScreenerRuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        mode, count = data.get("mode"), data.get("count") or 0
-        always, never = data.get("always") or [], data.get("never") or []
-        if mode == ScreenerRule.Mode.FIXED and not always:
-            self.add_error("always", "A fixed list needs at least one symbol, or nothing would be followed.")
-        if mode != ScreenerRule.Mode.FIXED and not 1 <= count <= SYMBOLS_MAX:
-            self.add_error("count", f"Between 1 and {SYMBOLS_MAX} symbols.")
-        both = sorted(set(always) & set(never))
-        if both:
-            self.add_error("never", f"Named in both lists: {', '.join(both[:5])}.")
+        if self.errors:
+            return data
+        lists = frozenset(data["always"]), frozenset(data["never"])
+        try:
+            check(Criteria(data["mode"], data["count"], data["quote_asset"], data["turnover_min"], *lists))
+        except RuleRefused as refused:
+            raise forms.ValidationError(str(refused)) from refused
         return data
 
 

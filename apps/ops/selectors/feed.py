@@ -9,7 +9,7 @@ import redis
 from django.conf import settings
 
 from apps.bus.clients import glance
-from apps.bus.feed import STREAMING, FeedReport, UnreadableReport, read_report
+from apps.bus.feed import BLOCKED, DELIVERING, FeedReport, UnreadableReport, read_report, symbol_of
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,19 @@ def refused_channels(report: FeedReport | None) -> tuple[tuple[str, str], ...]:
     """(symbol, the exchange's text) of every channel it refuses, in symbol order."""
     if report is None:
         return ()
-    rows = {(channel.rpartition("@")[2], text) for c in report.connections for channel, text in c.refused.items()}
+    rows = {(symbol_of(channel), text) for c in report.connections for channel, text in c.refused.items()}
     return tuple(sorted(rows))
 
 
 def broken_connection(report: FeedReport | None) -> str:
-    """The first connection that does not stream, in words; empty if all do."""
+    """The first connection that does not deliver, in words without a full stop; empty if all do."""
     for connection in report.connections if report else []:
-        if connection.state != STREAMING:
+        if connection.state not in DELIVERING:
             reason = f": {connection.reason}" if connection.reason else ""
-            return f"{connection.name.capitalize()} is {connection.state}{reason}."
+            return f"{connection.name} is {connection.state}{reason}"
     return ""
+
+
+def blocked_connections(report: FeedReport | None) -> tuple[str, ...]:
+    """The names of the connections of which the exchange refuses every channel."""
+    return tuple(connection.name for connection in report.connections if connection.state == BLOCKED) if report else ()

@@ -10,9 +10,11 @@ from django.db.models import F, Min, OuterRef, Subquery, Sum
 
 from apps.bus.feed import FeedReport
 from apps.execution.models import Order, OrderStatus, Trade
+from apps.market.coverage import gated
+from apps.market.feed_history import lease
 from apps.market.models import Bar, EpochInstrument, IngestRun, ShardCursor
-from apps.ops.selectors.feed import broken_connection, newest_report, refused_channels
-from apps.ops.sentence import QUIET_MS, Mover, Sentence, Snapshot, SymbolFeed, UnknownOrder, sentence
+from apps.ops.selectors.feed import blocked_connections, broken_connection, newest_report, refused_channels
+from apps.ops.sentence import QUIET_MS, Gated, Mover, Sentence, Snapshot, SymbolFeed, UnknownOrder, sentence
 from apps.portfolio.models import MAIN_BOOK, Account, Position, TradingSession
 from apps.portfolio.selectors import current_session
 from apps.risk.models import RiskLimits
@@ -46,12 +48,15 @@ def read_state(now_ms: int) -> State:
         now_ms=now_ms,
         mode=session.mode,
         tier=session.tier,
+        market=session.epoch.kind,
         replay=session.epoch.kind == "replay",
         quote_asset=session.quote_asset,
         started_ms=times.to_ms(session.started_at),
         redis_answers=redis_answers,
         **_trading_state(account),
         **_feed(session, report, now_ms),
+        **_lease(session),
+        gated=_gated(session),
         **_warm_up(session),
         **_money(session, account),
         **_activity(session, account, now_ms),
@@ -77,8 +82,8 @@ def _trading_state(account: Account | None) -> dict[str, Any]:
 
 
 def _feed(session: TradingSession, report: FeedReport | None, now_ms: int) -> dict[str, Any]:
-    symbols = EpochInstrument.objects.filter(epoch_id=session.epoch_id).values_list("instrument__symbol", flat=True)
-    ordered = sorted(symbols)
+    members = EpochInstrument.objects.filter(epoch_id=session.epoch_id, followed=True)
+    ordered = sorted(members.values_list("instrument__symbol", flat=True))
     if report is None:
         seen = (
             IngestRun.objects.filter(epoch_id=session.epoch_id)
@@ -94,8 +99,39 @@ def _feed(session: TradingSession, report: FeedReport | None, now_ms: int) -> di
         "last_trade_ms": report.last_trade_ms,
         "event_time_ms": report.event_time_ms,
         "refused": refused_channels(report),
+        "connections": len(report.connections),
+        "blocked": blocked_connections(report),
         "trouble": broken_connection(report),
     }
+
+
+def _lease(session: TradingSession) -> dict[str, Any]:
+    found = lease(epoch_id=session.epoch_id)
+    if found is None:
+        return {}
+    return {"lease_taken": True, "lease_age_ms": found.age_ms, "lease_held_ms": found.held_for_ms}
+
+
+def window_minutes(session: TradingSession) -> int:
+    """Minutes before the open one that an entry signal looks at (apps.engine.strategies.momentum says the same)."""
+    return int(parameters(session).get("lookback_minutes", 0)) + 1
+
+
+def _gated(session: TradingSession) -> Gated | None:
+    """Symbols held up by minutes whose repair has failed at least once; a hole that is just being filled is no news."""
+    found = [
+        row
+        for row in gated(epoch_id=session.epoch_id, window_minutes=window_minutes(session))
+        if row.tried or row.final
+    ]
+    if not found:
+        return None
+    return Gated(
+        tuple(row.symbol for row in found),
+        found[0].reason,
+        max(row.free_minute for row in found) * times.MINUTE_MS,
+        all(row.final for row in found),
+    )
 
 
 def _warm_up(session: TradingSession) -> dict[str, Any]:
@@ -172,7 +208,7 @@ def _activity(session: TradingSession, account: Account | None, now_ms: int) -> 
 def _closest(session: TradingSession, lookback_minutes: int) -> Mover | None:
     """The symbol that has risen most over the lookback window, by its newest bars."""
     newest = Bar.objects.filter(epoch_id=session.epoch_id, instrument_id=OuterRef("instrument_id")).order_by("-minute")
-    rows = EpochInstrument.objects.filter(epoch_id=session.epoch_id).annotate(
+    rows = EpochInstrument.objects.filter(epoch_id=session.epoch_id, followed=True).annotate(
         close=Subquery(newest.values("close")[:1]), at=Subquery(newest.values("minute")[:1])
     )
     before = Bar.objects.filter(epoch_id=session.epoch_id, instrument_id=OuterRef("instrument_id"))
