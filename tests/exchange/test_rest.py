@@ -83,6 +83,7 @@ def test_status_before_the_start() -> None:
             "trades_sent": 0,
             "connections": 1,
             "resumed_from_ms": None,
+            "rest": {"limit": 300, "weight": 0, "weight_peak": 0, "requests": 0, "refused": 0},
         }
 
     _with(replay_of(ROWS), story)

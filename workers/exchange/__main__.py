@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import math
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ from typing import Final
 
 from apps.engine.instrument_specs import RecordingError
 from workers.exchange.candles import MINUTE_MS
+from workers.exchange.faults.script import Cue, ScriptError, read_script
 from workers.exchange.files import read_recordings
-from workers.exchange.instruments import SYMBOLS_MAX, MarketShape, UnknownSymbolError
+from workers.exchange.instruments import SYMBOLS_MAX, MarketShape
 from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
-from workers.exchange.market import MarketSource
+from workers.exchange.market import MarketSource, UnknownSymbolError
 from workers.exchange.replay import ReplaySource
 from workers.exchange.server import CannotListenError, ExchangeServer, running
 from workers.exchange.synthetic import SyntheticSource
@@ -28,16 +30,25 @@ from workers.exchange.synthetic import SyntheticSource
 EXIT_BAD_INPUT: Final = 2
 
 
+class TlsError(Exception):
+    """A certificate or key that cannot be used; the text says why."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 after a stop that was asked for, 2 for input that cannot be used."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.tls_cert is None) != (options.tls_key is None):
+        parser.error("--tls-cert and --tls-key belong together")
     log = EventLog()
     try:
         source = _source(options)
+        script = read_script(options.script) if options.script else []
+        tls = _tls(options)
         if options.check:
             return 0
-        asyncio.run(_serve(source, options, log))
-    except (RecordingError, CannotListenError, UnknownSymbolError) as error:
+        asyncio.run(_serve(source, options, log, script, tls))
+    except (RecordingError, CannotListenError, UnknownSymbolError, ScriptError, TlsError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
     return 0
@@ -63,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quote-repeat-ms", type=_positive, help="how often an unchanged quote is repeated")
     parser.add_argument("--no-trade-ids", action="store_true", help="trades without ids, as before 2026-06")
     parser.add_argument("--no-rest-limit", action="store_true", help="lift the limit of the REST weights (for benches)")
+    parser.add_argument("--script", type=Path, metavar="FILE", help="faults with their times, a JSON list")
+    parser.add_argument("--fault-seed", type=int, default=0, help="what random choices of faults depend on")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate chain (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="and its private key")
     parser.add_argument("--check", action="store_true", help="only validate the input")
     return parser
 
@@ -139,13 +154,41 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _serve(source: MarketSource, options: argparse.Namespace, log: EventLog) -> None:
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """A server's context; raises TlsError for files that cannot be used."""
+    if options.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError(f"{options.tls_cert} and {options.tls_key} cannot be used: {error}") from None
+    return context
+
+
+async def _serve(
+    source: MarketSource,
+    options: argparse.Namespace,
+    log: EventLog,
+    script: Sequence[Cue],
+    tls: ssl.SSLContext | None,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     journal = Journal(options.journal, source, _wall_ms)
-    server = ExchangeServer(source, speed=options.speed, limits=_limits(options), log=log, journal=journal)
+    server = ExchangeServer(
+        source,
+        speed=options.speed,
+        rate=options.rate,
+        limits=_limits(options),
+        log=log,
+        journal=journal,
+        script=script,
+        fault_seed=options.fault_seed,
+        tls=tls,
+    )
     async with running(server, options.host, options.port):
         journal.event(
             "start",
@@ -155,6 +198,7 @@ async def _serve(source: MarketSource, options: argparse.Namespace, log: EventLo
             start_ms=source.start_ms,
             speed=options.speed,
             rate=options.rate,
+            tls=tls is not None,
             trade_ids=source.trade_ids,
             port=server.port,
         )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -11,7 +15,13 @@ from workers.exchange.channels import Channel
 from workers.exchange.frames import TEXT_FRAME, websocket_frame
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
+from workers.exchange.rounds import Parcel
 from workers.exchange.session import POLICY_VIOLATION, Close, Session
+
+if TYPE_CHECKING:
+    from workers.exchange.faults.connection import ConnectionFaults
+
+_REMEMBERED_FRAMES: Final = 64  # deals frames that may be sent once more on command
 
 
 class Connection:
@@ -41,6 +51,8 @@ class Connection:
         self._log = log
         self._closing: asyncio.Task[None] | None = None
         self.end_reason = "the client went"  # until this side closes
+        self.faults: ConnectionFaults | None = None
+        self.recent: deque[Parcel] = deque(maxlen=_REMEMBERED_FRAMES)
 
     @property
     def open(self) -> bool:
@@ -59,19 +71,33 @@ class Connection:
 
     def send_text(self, text: str) -> None:
         """Send one control answer."""
-        self.send_frames(websocket_frame(TEXT_FRAME, text.encode()))
+        frame = websocket_frame(TEXT_FRAME, text.encode())
+        if self.faults is not None:
+            self.faults.control(frame)
+        else:
+            self.write(frame)
 
-    def send_frames(self, frames: bytes) -> None:
+    def write(self, frames: bytes) -> None:
         """Send whole frames; a client whose unsent bytes exceed the bound is closed."""
         if not frames or not self.open:
             return
         self.transport.write(frames)
         self.session.on_sent(self._monotonic())
         if self.unsent_bytes > self._limits.send_buffer_bytes_max:
-            self.close(Close(POLICY_VIOLATION, f"slow reader, {self.unsent_bytes} bytes unsent"))
+            self.close_slow_reader()
+
+    def close_slow_reader(self) -> None:
+        """What happens to a client that does not read what it is sent."""
+        self.close(Close(POLICY_VIOLATION, f"slow reader, {self.unsent_bytes} bytes unsent"))
 
     def check_time(self) -> None:
         """Close if one of the session's deadlines has passed."""
+        if self.faults is not None:
+            self.faults.check_time()
+            if self.faults.over:
+                self.faults = None
+            elif self.faults.dead:
+                return
         due = self.session.on_time(self._monotonic())
         if due is not None:
             self.close(due)
@@ -82,6 +108,18 @@ class Connection:
             self._log.event("connection_closing", connection=self.number, code=close.code, reason=close.reason)
             self.end_reason = close.reason
             self._closing = asyncio.get_running_loop().create_task(self._close(close))
+
+    def cut(self, reason: str, *, reset: bool = True) -> None:
+        """End without a close frame: with a TCP reset, or with an orderly end of the TCP connection."""
+        self.end_reason = reason
+        self._log.event("connection_cut", connection=self.number, reason=reason, reset=reset)
+        if not reset:
+            self.transport.close()
+            return
+        raw = self.transport.get_extra_info("socket")
+        if raw is not None:  # lingering for zero seconds makes the end a reset
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     async def wait_closed(self) -> None:
         """Wait until a close that has begun is done."""

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from workers.exchange.channels import Channel
 from workers.exchange.connection import Connection
 from workers.exchange.event_clock import EventClock
+from workers.exchange.faults.rules import ServerRules
 from workers.exchange.frames import FrameEncoder
-from workers.exchange.journal import Journal
+from workers.exchange.journal import Journal, spans_of
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource, Moves, TimedQuote
-from workers.exchange.rounds import Round
-from workers.exchange.session import Action, Close, Dropped, Opened, Reply
+from workers.exchange.rounds import Parcel, Round
+from workers.exchange.session import Action, Close, Dropped, Later, Opened, Reply
 
 
 class Hub:
@@ -28,6 +29,7 @@ class Hub:
         monotonic: Callable[[], float],
         log: EventLog,
         journal: Journal,
+        rules: ServerRules,
     ) -> None:
         self.source = source
         self.clock = EventClock(source.start_ms, source.end_ms, speed, monotonic)
@@ -41,6 +43,8 @@ class Hub:
         self._encoders: dict[str, FrameEncoder] = {}
         self._first_subscription_at: float | None = None
         self._made: dict[str, int] = {}  # how many trades a symbol has made
+        self.listed = dict(source.instruments)
+        self.rules = rules
         self._places = {symbol: place for place, symbol in enumerate(source.instruments)}
         self._ticks = 0
 
@@ -56,6 +60,8 @@ class Hub:
             match action:
                 case Reply(text):
                     connection.send_text(text)
+                case Later(text, seconds):
+                    asyncio.get_running_loop().call_later(seconds, connection.send_text, text)
                 case Opened(channel):
                     self._open(connection, channel)
                 case Dropped(channel):
@@ -71,8 +77,12 @@ class Hub:
         if channel.kind == "bookTicker":
             # It says where the clock stands: the frames of the next tick continue from there.
             send_ms = max(self.reached_ms, self.clock.start_ms)
-            quote, encoder = self.feed.quote(channel.symbol), self._encoder(channel)
-            connection.send_frames(encoder.no_quote(send_ms) if quote is None else encoder.quote(quote, send_ms))
+            quote, encoder = self.feed.quote(channel.symbol), self.encoder(channel)
+            frame = encoder.no_quote(send_ms) if quote is None else encoder.quote(quote, send_ms)
+            if connection.faults is not None:
+                connection.faults.deliver([Parcel(channel, frame, send_ms, (), ())], send_ms)
+            else:
+                connection.write(frame)
 
     def _start_if_due(self) -> None:
         """Event time starts when every symbol's trades are subscribed, or when the grace for that is over."""
@@ -81,7 +91,7 @@ class Hub:
         channels = [channel for connection in self.connections for channel in connection.channels]
         covered = {channel.symbol for channel in channels if channel.kind == "deals"}
         waited = self._monotonic() - self._first_subscription_at
-        complete = len(covered) == len(self.source.instruments)
+        complete = len(covered) == len(self.listed)
         if complete or (channels and waited >= self._limits.start_grace_seconds):
             self.clock.start()
             self.journal.event("event_time", start_ms=self.clock.start_ms, symbols=len(covered))
@@ -120,12 +130,21 @@ class Hub:
 
     def _step(self, step_ms: int) -> None:
         moves = self.feed.advance(step_ms)
+        if len(self.listed) != len(self.source.instruments):
+            moves = {symbol: move for symbol, move in moves.items() if symbol in self.listed}
         self.reached_ms = step_ms
         numbers = self._number(moves)
         self.journal.event("time", t=step_ms)
-        out = Round(step_ms, moves, numbers, self._encoder, self._repeated_quote)
+        if self.rules.swallows:
+            moves = self._swallowed(moves, numbers)
+        out = Round(step_ms, moves, numbers, self.encoder, self._repeated_quote)
         for connection in list(self.connections):
-            self._deliver(connection, out)
+            if connection.faults is None:
+                self._deliver(connection, out)
+            else:
+                size = self._limits.trades_per_frame_max
+                parcels = [parcel for channel in connection.channels for parcel in out.parcels(channel, size)]
+                connection.faults.deliver(parcels, step_ms)
 
     def _number(self, moves: Mapping[str, Moves]) -> dict[str, Sequence[int]]:
         """Number and note down the step's trades, symbol by symbol."""
@@ -138,14 +157,30 @@ class Hub:
                 numbers[symbol] = range(first, first + len(move.prints))
         return numbers
 
+    def _swallowed(self, moves: Mapping[str, Moves], numbers: dict[str, Sequence[int]]) -> Mapping[str, Moves]:
+        """The step without the trades that nobody is to be sent."""
+        left = dict(moves)
+        for symbol in set(self.rules.swallows) & set(numbers):
+            rule, move = self.rules.swallows[symbol], left[symbol]
+            count = min(rule.trades, len(move.prints))
+            gone, lost = move.prints[:count], numbers[symbol][:count]
+            self.rules.note("swallow", s=symbol, lost=spans_of(lost), rest=rule.told_by_rest)
+            if not rule.told_by_rest:
+                self.rules.untold.setdefault(symbol, set()).update(row.trade_id for row in gone)
+            left[symbol] = Moves(move.prints[count:], move.quotes)
+            numbers[symbol] = numbers[symbol][count:]
+            rule.trades -= count
+            if not rule.trades:
+                del self.rules.swallows[symbol]
+        return left
+
     def _deliver(self, connection: Connection, out: Round) -> None:
         if not connection.open:
             return
-        connection.send_frames(b"".join([out.frames(channel) for channel in connection.channels]))
-        if not self.journal.on:
-            return
+        connection.write(b"".join([out.frames(channel) for channel in connection.channels]))
         for channel in connection.channels:
             if channel.kind == "deals" and channel.symbol in out.spans:
+                connection.recent.append(out.whole(channel))
                 self.journal.sent(connection.number, channel.symbol, out.spans[channel.symbol])
 
     def _repeated_quote(self, channel: Channel) -> TimedQuote | None:
@@ -155,10 +190,32 @@ class Hub:
             return None
         return self.feed.quote(channel.symbol)
 
-    def _encoder(self, channel: Channel) -> FrameEncoder:
+    def encoder(self, channel: Channel) -> FrameEncoder:
+        """The channel's frames, written with the clock as it is wrong at the moment."""
         encoder = self._encoders.get(channel.text)
         if encoder is None:
             spec, size = self.source.instruments[channel.symbol], self._limits.trades_per_frame_max
-            encoder = FrameEncoder(channel, spec, size, trade_ids=self.source.trade_ids)
+            skew_ms = self.rules.clock_skew_ms
+            encoder = FrameEncoder(channel, spec, size, trade_ids=self.source.trade_ids, clock_skew_ms=skew_ms)
             self._encoders[channel.text] = encoder
         return encoder
+
+    def forget_encoders(self) -> None:
+        """The clock is wrong in another way from now on."""
+        self._encoders.clear()
+
+    def list_symbol(self, symbol: str) -> None:
+        """Serve a symbol (again); raises UnknownSymbolError if the source cannot."""
+        if symbol not in self.source.instruments:
+            self.source.add(symbol)
+            self.feed.add(symbol)
+            self._places[symbol] = len(self._places)
+        self.listed[symbol] = self.source.instruments[symbol]
+
+    def delist_symbol(self, symbol: str) -> None:
+        """Know a symbol no more: its channels fall silent, its trades are not made, REST calls it invalid."""
+        if self.listed.pop(symbol, None) is None:
+            return
+        now = self._monotonic()
+        for connection in self.connections:
+            self.perform(connection, connection.session.forget(symbol, now))

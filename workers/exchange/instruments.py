@@ -10,14 +10,11 @@ from decimal import Decimal
 from typing import Final
 
 from apps.engine.instrument_specs import InstrumentSpec
+from workers.exchange.market import UnknownSymbolError
 from workers.exchange.synthetic_path import SLOT_MS, TRADES_PER_SECOND_MAX, SyntheticInstrument, key_of
 
 SYMBOLS_MAX: Final = 5_000
 SYMBOL: Final = re.compile(r"[A-Z0-9]{1,12}USDT")
-
-
-class UnknownSymbolError(ValueError):
-    """A text that cannot be a symbol of the synthetic market."""
 
 
 @dataclass(frozen=True, slots=True)

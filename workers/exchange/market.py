@@ -98,6 +98,13 @@ class Feed(Protocol):
     def quote(self, symbol: str) -> TimedQuote | None:
         """The quote in force at the time reached."""
 
+    def add(self, symbol: str) -> None:
+        """Follow a symbol that the source has just been given."""
+
+
+class UnknownSymbolError(ValueError):
+    """A text that cannot be a symbol of a market source."""
+
 
 class MarketSource(Protocol):
     """Trades of the past and the future; the server alone decides which of them have happened."""
@@ -118,6 +125,9 @@ class MarketSource(Protocol):
 
     def feed(self) -> Feed:
         """A feed that stands just before `start_ms`."""
+
+    def add(self, symbol: str) -> None:
+        """Hold one more symbol; raises UnknownSymbolError if there is no such thing."""
 
     def trades(self, symbol: str, first_ms: int, last_ms: int) -> TradeColumns:
         """Trades with first_ms <= time <= last_ms."""

@@ -12,7 +12,7 @@ from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.quotes import EMPTY, QuoteState, derive
 from apps.engine.recording import Recording
 from workers.exchange.candles import MINUTE_MS, Candle, filled, minute_candles
-from workers.exchange.market import NOTHING, Ints, Moves, Print, TimedQuote, TradeColumns
+from workers.exchange.market import NOTHING, Ints, Moves, Print, TimedQuote, TradeColumns, UnknownSymbolError
 
 TAIL_MS: Final = 120_000  # event time runs on so long after the minute of the last trade
 
@@ -34,6 +34,9 @@ class ReplaySource:
 
     def feed(self) -> ReplayFeed:
         return ReplayFeed(self._time_ms, self._columns, self.start_ms)
+
+    def add(self, symbol: str) -> None:
+        raise UnknownSymbolError(f"the recording holds no {symbol}")
 
     def trades(self, symbol: str, first_ms: int, last_ms: int) -> TradeColumns:
         return self._columns[symbol].between(first_ms, last_ms)
@@ -89,6 +92,9 @@ class ReplayFeed:
                 moves[symbol] = move
                 self.sent_count += len(move.prints)
         return moves
+
+    def add(self, symbol: str) -> None:
+        raise UnknownSymbolError(f"the recording holds no {symbol}")
 
     def quote(self, symbol: str) -> TimedQuote | None:
         return self._symbols[symbol].quote

@@ -13,6 +13,8 @@ from workers.exchange import rest_market as market
 from workers.exchange.candles import INTERVALS
 from workers.exchange.hub import Hub
 from workers.exchange.log import EventLog
+from workers.exchange.market import Print, TradeColumns
+from workers.exchange.rest_budget import RestBudget
 
 HOUR_MS: Final = 3_600_000
 TIME_MAX_MS: Final = 10**14
@@ -64,11 +66,12 @@ def _integer(request: web.Request, name: str, low: int, high: int) -> int | None
 
 
 class Rest:
-    """Handlers over what has happened up to the hub's reached time, never beyond it."""
+    """Handlers over what has happened up to the time told of, never beyond it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, budget: RestBudget) -> None:
         self._hub = hub
         self._source = hub.source
+        self._budget = budget
 
     def routes(self) -> list[web.RouteDef]:
         """Every endpoint with its path."""
@@ -88,10 +91,26 @@ class Rest:
         }
         routes = [web.get(f"/api/v3/{path}", handler) for path, handler in public.items()]
         contracts = web.get("/api/v1/contract/detail", self.contracts)
-        return [*routes, contracts, web.get("/exchange/status", self.status)]
+        ours = {"status": self.status, "connections": self.connections}
+        return [*routes, contracts, *(web.get(f"/exchange/{path}", handler) for path, handler in ours.items())]
+
+    @property
+    def _told_ms(self) -> int:
+        """Up to where REST tells what happened; the newest part may be held back on command."""
+        return self._hub.reached_ms - self._hub.rules.rest_lag_ms
+
+    @property
+    def _clock_ms(self) -> int:
+        return self._hub.clock.now_ms() + self._hub.rules.clock_skew_ms
+
+    def _prints(self, symbol: str, columns: TradeColumns) -> list[Print]:
+        """The trades, without those that are kept secret on command."""
+        untold = self._hub.rules.untold.get(symbol)
+        prints = columns.prints()
+        return [row for row in prints if row.trade_id not in untold] if untold else prints
 
     def _known(self, symbol: str) -> str:
-        if symbol not in self._source.instruments:
+        if symbol not in self._hub.listed:
             raise ApiError(*INVALID_SYMBOL)
         return symbol
 
@@ -107,7 +126,7 @@ class Rest:
             return [self._symbol(request)]
         if "symbols" in request.query:
             return [self._known(symbol) for symbol in request.query["symbols"].split(",")]
-        return list(self._source.instruments)
+        return list(self._hub.listed)
 
     async def ping(self, _request: web.Request) -> web.Response:
         """Alive."""
@@ -115,7 +134,7 @@ class Rest:
 
     async def time(self, _request: web.Request) -> web.Response:
         """Event time, not wall time."""
-        return _answer({"serverTime": self._hub.clock.now_ms()})
+        return _answer({"serverTime": self._clock_ms})
 
     async def status(self, _request: web.Request) -> web.Response:
         """Where the source stands; ours, not the real exchange's."""
@@ -131,20 +150,40 @@ class Rest:
             "trades_sent": hub.feed.sent_count,
             "connections": len(hub.connections),
             "resumed_from_ms": self._source.resumed_from_ms,
+            "rest": self._budget.status(),
         }
         return _answer(status)
+
+    async def connections(self, _request: web.Request) -> web.Response:
+        """Every open WebSocket with its number, as commands name it; ours too."""
+        rows = [
+            {
+                "c": connection.number,
+                "open": connection.open,
+                "channels": [channel.text for channel in connection.channels],
+                "faulty": connection.faults is not None,
+                "unsent_bytes": connection.unsent_bytes,
+            }
+            for connection in sorted(self._hub.connections, key=lambda one: one.number)
+        ]
+        return _answer(rows)
 
     async def exchange_info(self, request: web.Request) -> web.Response:
         """Filters of one, several or all symbols."""
         instruments = self._source.instruments
         rows = [market.exchange_info_row(instruments[symbol]) for symbol in self._symbols(request)]
-        now_ms = self._hub.clock.now_ms()
-        info = {"timezone": "CST", "serverTime": now_ms, "rateLimits": [], "exchangeFilters": [], "symbols": rows}
+        info = {
+            "timezone": "CST",
+            "serverTime": self._clock_ms,
+            "rateLimits": [],
+            "exchangeFilters": [],
+            "symbols": rows,
+        }
         return _answer(info)
 
     async def default_symbols(self, _request: web.Request) -> web.Response:
         """Symbols that may be traded through the API: all."""
-        return _answer({"code": 200, "data": list(self._source.instruments), "msg": None})
+        return _answer({"code": 200, "data": list(self._hub.listed), "msg": None})
 
     async def contracts(self, _request: web.Request) -> web.Response:
         """No futures are listed here; clients that load all markets at once ask for them too."""
@@ -159,14 +198,14 @@ class Rest:
     async def trades(self, request: web.Request) -> web.Response:
         """The newest trades."""
         symbol, limit = self._symbol(request), _integer(request, "limit", 1, 1_000) or 500
-        columns = await asyncio.to_thread(self._source.last_trades, symbol, self._hub.reached_ms, limit)
-        return _answer(market.trade_rows(columns.prints(), self._source.instruments[symbol]))
+        columns = await asyncio.to_thread(self._source.last_trades, symbol, self._told_ms, limit)
+        return _answer(market.trade_rows(self._prints(symbol, columns), self._source.instruments[symbol]))
 
     async def aggregate_trades(self, request: web.Request) -> web.Response:
         """Trades of at most an hour, or the newest; bounds are cut to the second and both included."""
         symbol, limit = self._symbol(request), _integer(request, "limit", 1, 1_000) or 500
         start_ms, end_ms = (_integer(request, name, 0, TIME_MAX_MS) for name in ("startTime", "endTime"))
-        reached_ms = self._hub.reached_ms
+        reached_ms = self._told_ms
         if (start_ms is None) != (end_ms is None) or (start_ms or 0) > (end_ms or 0):
             raise ApiError(*BAD_COMBINATION)
         if start_ms is None or end_ms is None:
@@ -176,7 +215,7 @@ class Rest:
         else:
             first_ms, last_ms = start_ms // 1_000 * 1_000, min(end_ms // 1_000 * 1_000 + 999, reached_ms)
         columns = await asyncio.to_thread(self._source.trades, symbol, first_ms, last_ms)
-        return _answer(market.aggregate_rows(columns.prints(), self._source.instruments[symbol], limit))
+        return _answer(market.aggregate_rows(self._prints(symbol, columns), self._source.instruments[symbol], limit))
 
     async def klines(self, request: web.Request) -> web.Response:
         """Closed candles and the open one; from startTime on, or the newest up to endTime."""
@@ -185,7 +224,7 @@ class Rest:
         if interval is None:
             raise ApiError(-1120, "Invalid interval.")
         start_ms, end_ms = (_integer(request, name, 0, TIME_MAX_MS) for name in ("startTime", "endTime"))
-        reached_ms = self._hub.reached_ms
+        reached_ms = self._told_ms
         window = (start_ms, reached_ms if end_ms is None else end_ms, limit)
         rows = await asyncio.to_thread(market.candles, self._source, symbol, interval, window, reached_ms)
         return _answer(market.kline_rows(rows, interval, self._source.instruments[symbol]))
@@ -193,12 +232,12 @@ class Rest:
     async def average_price(self, request: web.Request) -> web.Response:
         """Five minutes' average."""
         symbol = self._symbol(request)
-        reached_ms = self._hub.reached_ms
+        reached_ms = self._told_ms
         return _answer(await asyncio.to_thread(market.average_price, self._source, symbol, reached_ms))
 
     async def day_tickers(self, request: web.Request) -> web.Response:
         """A day's figures of one or all symbols."""
-        reached_ms, feed = self._hub.reached_ms, self._hub.feed
+        reached_ms, feed = self._told_ms, self._hub.feed
         rows = [
             await asyncio.to_thread(market.day_ticker, self._source, symbol, feed.quote(symbol), reached_ms)
             for symbol in self._symbols(request)
@@ -207,7 +246,7 @@ class Rest:
 
     async def prices(self, request: web.Request) -> web.Response:
         """Last prices of one or all symbols."""
-        reached_ms = self._hub.reached_ms
+        reached_ms = self._told_ms
         rows = [
             await asyncio.to_thread(market.last_price, self._source, symbol, reached_ms)
             for symbol in self._symbols(request)

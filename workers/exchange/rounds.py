@@ -60,6 +60,11 @@ class Round:
         repeated = self._quote(channel)
         return b"" if repeated is None else self._encoder(channel).quote(repeated, self.step_ms)
 
+    def whole(self, channel: Channel) -> Parcel:
+        """All trades of a deals channel as they went out."""
+        prints = self._moves.get(channel.symbol, NOTHING).prints
+        return Parcel(channel, self.frames(channel), self.step_ms, prints, self._numbers.get(channel.symbol, ()))
+
     def parcels(self, channel: Channel, per_frame: int) -> list[Parcel]:
         """The same, frame by frame for trades; quotes stay together."""
         if channel.kind != "deals":

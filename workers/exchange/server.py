@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 
 from aiohttp import WSMsgType, web
 
 from workers.exchange.connection import Connection
+from workers.exchange.faults.commands import BadCommandError
+from workers.exchange.faults.desk import FaultDesk
+from workers.exchange.faults.rest import budget_middleware, control, fault_middleware, upgrade_fault
+from workers.exchange.faults.rules import FaultyAnswers, ServerRules
+from workers.exchange.faults.script import Cue, Script
 from workers.exchange.hub import Hub
 from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
 from workers.exchange.rest import Rest, error_middleware
+from workers.exchange.rest_budget import RestBudget
 from workers.exchange.session import GOING_AWAY, Close, Session
 
 
@@ -26,36 +33,53 @@ class CannotListenError(Exception):
 
 
 class ExchangeServer:
-    """A local exchange over one market source. `port` is known after `start`."""
+    """A local exchange over one market source. `port` is known after `start`. `rate` is that of the limits' clock."""
 
     def __init__(
         self,
         source: MarketSource,
         *,
         speed: float = 1.0,
+        rate: float = 1.0,
         limits: Limits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         log: EventLog | None = None,
         journal: Journal | None = None,
+        script: Sequence[Cue] = (),
+        fault_seed: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or Limits().at_rate(rate)
         self.log = log or EventLog()
         self.journal = journal or Journal(None, source, lambda: 0)
-        self.hub = Hub(source, speed, self.limits, monotonic, self.log, self.journal)
+        self.rules = ServerRules(monotonic, self._note)
+        self.hub = Hub(source, speed, self.limits, monotonic, self.log, self.journal, self.rules)
+        self.desk = FaultDesk(self.hub, self.rules, random.Random(fault_seed), monotonic)
         self.port = 0
+        self._script = Script(list(script)) if script else None
+        self._budget = RestBudget(self.limits, rate, monotonic)
+        self._tls = tls
         self._monotonic = monotonic
-        self._numbers = count(1)
+        self._started_at = monotonic()
+        self._opened = 0
         self._runner: web.AppRunner | None = None
         self._ticking: asyncio.Task[None] | None = None
 
+    def _note(self, do: str, **values: object) -> None:
+        """A fault has struck."""
+        self.journal.event("fault", do=do, t=self.hub.reached_ms, **values)
+        self.log.event("fault", do=do, **values)
+
     async def start(self, host: str, port: int) -> None:
         """Listen; raises CannotListenError, for instance if the port is taken."""
-        app = web.Application(middlewares=[error_middleware(self.log)])
+        middlewares = [error_middleware(self.log), fault_middleware(self.rules), budget_middleware(self._budget)]
+        app = web.Application(middlewares=middlewares)
         app.router.add_get("/ws", self._serve_websocket)
-        app.router.add_routes(Rest(self.hub).routes())
+        app.router.add_routes(Rest(self.hub, self._budget).routes())
+        app.router.add_post("/exchange/control", control(self.desk, self.journal.flush))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.limits.close_seconds)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
         try:
             await site.start()
         except OSError as error:
@@ -63,6 +87,7 @@ class ExchangeServer:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise CannotListenError(f"cannot listen on {host}:{port}: {reason}") from None
         self.port = self._runner.addresses[0][1]
+        self._started_at = self._monotonic()
         self._ticking = asyncio.create_task(self._tick_forever())
 
     async def run_until(self, stop: asyncio.Event) -> None:
@@ -90,14 +115,28 @@ class ExchangeServer:
     async def _tick_forever(self) -> None:
         due = self._monotonic()
         while True:
+            self._play_script()
             await self.hub.tick()
             now = self._monotonic()
             due = max(due + self.limits.tick_seconds, now)  # a late tick is not made up for: the next covers its time
             await asyncio.sleep(due - now)
 
+    def _play_script(self) -> None:
+        if self._script is None:
+            return
+        event_s = (self.hub.reached_ms - self.hub.clock.start_ms) / 1_000
+        for command in self._script.due(self._monotonic() - self._started_at, event_s, self._opened):
+            try:
+                self.desk.apply(command)
+            except BadCommandError as error:
+                self.log.event("command_failed", do=command.do, error=str(error))
+
     async def _serve_websocket(self, request: web.Request) -> web.StreamResponse:
         if len(self.hub.connections) >= self.limits.connections_max:
             raise web.HTTPServiceUnavailable
+        instead = await upgrade_fault(self.rules) if self.rules.upgrades else None
+        if instead is not None:
+            return instead
         response = web.WebSocketResponse(
             compress=False, max_msg_size=self.limits.control_message_bytes_max, timeout=self.limits.close_seconds
         )
@@ -105,21 +144,21 @@ class ExchangeServer:
         transport = request.transport
         if transport is None:  # gone during the handshake
             return response
-        session = Session(self.limits, self.hub.source.instruments, self._monotonic())
-        connection = Connection(
-            next(self._numbers), response, transport, session, self.limits, self._monotonic, self.log
-        )
+        self._opened = number = self._opened + 1
+        now, answers = self._monotonic(), FaultyAnswers(self.rules, number)
+        session = Session(self.limits, self.hub.listed, now, answers)
+        connection = Connection(number, response, transport, session, self.limits, self._monotonic, self.log)
         self.hub.connections.add(connection)
-        self.log.event("connection_opened", connection=connection.number, peer=request.remote)
-        self.journal.event("opened", c=connection.number)
+        self.log.event("connection_opened", connection=number, peer=request.remote)
+        self.journal.event("opened", c=number)
         try:
             await self._read(connection, response)
         finally:
             self.hub.connections.discard(connection)
             await connection.wait_closed()
             code = response.close_code
-            self.log.event("connection_closed", connection=connection.number, code=code)
-            self.journal.event("closed", c=connection.number, code=code, reason=connection.end_reason)
+            self.log.event("connection_closed", connection=number, code=code)
+            self.journal.event("closed", c=number, code=code, reason=connection.end_reason)
         return response
 
     async def _read(self, connection: Connection, response: web.WebSocketResponse) -> None:

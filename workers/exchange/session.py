@@ -26,6 +26,13 @@ class Reply(NamedTuple):
     text: str
 
 
+class Later(NamedTuple):
+    """Send this text after so many seconds."""
+
+    text: str
+    seconds: float
+
+
 class Opened(NamedTuple):
     """Start to deliver this channel."""
 
@@ -45,16 +52,42 @@ class Close(NamedTuple):
     reason: str
 
 
-Action = Reply | Opened | Dropped | Close
+Action = Reply | Later | Opened | Dropped | Close
+
+
+class Answer(NamedTuple):
+    """What becomes of a subscription: the channels to deliver, and the text, or None for no answer at all."""
+
+    accepted: Sequence[str]
+    text: str | None
+    code: int = 0
+    after_seconds: float = 0.0
+    with_id: bool = True
+
+
+class SessionRules:
+    """What decides about subscriptions beside the list of symbols. These rules decide nothing."""
+
+    def refuses(self, name: str) -> bool:  # noqa: ARG002 - for those that do
+        """Whether a channel that exists is refused all the same."""
+        return False
+
+    def answer(self, accepted: Sequence[str], refused: Sequence[str]) -> Answer:
+        """The answer to a request whose channels are sorted into these two."""
+        return Answer(accepted, acknowledgement(accepted, refused))
+
+
+PLAIN_RULES: Final = SessionRules()
 
 
 class Session:
     """One connection's subscriptions, deadlines and control rate."""
 
-    def __init__(self, limits: Limits, symbols: Container[str], now: float) -> None:
+    def __init__(self, limits: Limits, symbols: Container[str], now: float, rules: SessionRules = PLAIN_RULES) -> None:
         self.channels: dict[str, Channel] = {}
         self._limits = limits
         self._symbols = symbols
+        self._rules = rules
         self._opened_at = now
         self._traffic_at = now
         self._without_channels_since = now
@@ -95,6 +128,14 @@ class Session:
             return Close(NORMAL_CLOSURE, "no traffic")
         return None
 
+    def forget(self, symbol: str, now: float) -> list[Action]:
+        """A symbol is listed no more: its channels are delivered no more, without a word."""
+        names = [name for name, channel in self.channels.items() if channel.symbol == symbol]
+        dropped: list[Action] = [Dropped(self.channels.pop(name)) for name in names]
+        if dropped and not self.channels:
+            self._without_channels_since = now
+        return dropped
+
     def _too_many_messages(self, now: float) -> bool:
         times = self._control_times
         full = len(times) == times.maxlen and now - times[0] < self._limits.control_window_seconds
@@ -103,18 +144,25 @@ class Session:
 
     def _subscribe(self, names: Sequence[str], request_id: int) -> list[Action]:
         """Beyond the cap a channel is acknowledged like any other, but never delivered."""
-        actions: list[Action] = []
+        found: dict[str, Channel] = {}
         accepted, refused = [], []
         for name in names:
-            channel = parse_channel(name, self._symbols)
+            channel = None if self._rules.refuses(name) else parse_channel(name, self._symbols)
             if channel is None:
                 refused.append(name)
-                continue
-            accepted.append(name)
+            else:
+                accepted.append(name)
+                found[name] = channel
+        answer = self._rules.answer(accepted, refused)
+        actions: list[Action] = []
+        if answer.text is not None:
+            reply = _reply(request_id if answer.with_id else 0, answer.text, answer.code)
+            actions.append(Later(reply.text, answer.after_seconds) if answer.after_seconds else reply)
+        for name in answer.accepted:
             if name not in self.channels and len(self.channels) < self._limits.subscriptions_max:
-                self.channels[name] = channel
-                actions.append(Opened(channel))
-        return [_reply(request_id, _acknowledgement(accepted, refused)), *actions]
+                self.channels[name] = found[name]
+                actions.append(Opened(found[name]))
+        return actions
 
     def _unsubscribe(self, names: Sequence[str], request_id: int, now: float) -> list[Action]:
         dropped: list[Action] = [Dropped(self.channels.pop(name)) for name in names if name in self.channels]
@@ -136,7 +184,7 @@ def _request_id(request: Mapping[str, object]) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
-def _acknowledgement(accepted: Sequence[str], refused: Sequence[str]) -> str:
+def acknowledgement(accepted: Sequence[str], refused: Sequence[str]) -> str:
     """The texts of the real exchange, to the blank: the colon after "Reason" is full-width."""
     if not refused:
         return ",".join(accepted)
@@ -146,6 +194,6 @@ def _acknowledgement(accepted: Sequence[str], refused: Sequence[str]) -> str:
     return f"Subscribed successful! [{','.join(accepted)}]. {blocked} Reason\uff1a Blocked! "
 
 
-def _reply(request_id: int, message: str) -> Reply:
-    answer = {"id": request_id, "code": 0, "msg": message}
+def _reply(request_id: int, message: str, code: int = 0) -> Reply:
+    answer = {"id": request_id, "code": code, "msg": message}
     return Reply(json.dumps(answer, ensure_ascii=False, separators=(",", ":")))
