@@ -19,7 +19,7 @@ from cdb_project.pipeline import TASK_QUEUES
 
 PR_SET_PDEATHSIG = 1
 BEAT_SECONDS = 5
-SWEEP_SECONDS = 60
+MINUTE_SECONDS = 60
 
 
 def build() -> Celery:
@@ -28,7 +28,10 @@ def build() -> Celery:
     application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}
     application.conf.beat_schedule = {
         "note-beat": {"task": "ops.note_beat", "schedule": BEAT_SECONDS, "options": {"expires": BEAT_SECONDS}},
-        "sweep-klines": {"task": "ops.sweep_klines", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
+        **{
+            task: {"task": task, "schedule": MINUTE_SECONDS, "options": {"expires": MINUTE_SECONDS}}
+            for task in ("ops.sweep_klines", "ops.choose_symbols")
+        },
     }
     application.autodiscover_tasks()
     return application

@@ -10,6 +10,7 @@ from django.conf import settings
 from apps.bus import clients, streams
 from apps.market.selectors import current_epoch
 from apps.market.services.sweep import sweep, symbols_per_run
+from apps.ops.services import following
 from apps.ops.services.exchange import exchange_rest
 
 SWEEP_SECONDS = 6  # the last call may take as long again before the soft limit
@@ -45,6 +46,14 @@ def sweep_klines() -> None:
         limit=symbols_per_run(epoch=epoch.pk),
         enough=lambda: abs(time.time() - began) > SWEEP_SECONDS,
     )
+
+
+@shared_task(name="ops.choose_symbols", max_retries=0)
+def choose_symbols() -> None:
+    """Looks each minute whether the rule's pause is over; a live feed's symbols are chosen anew then."""
+    epoch = current_epoch()
+    if epoch is not None:
+        following.choose_symbols(epoch=epoch, rest=exchange_rest(), now_ms=time.time_ns() // 1_000_000)
 
 
 def _beat(name: str) -> None:

@@ -87,6 +87,42 @@ def test_a_difference_in_volume_is_a_doubt(
     assert (done.symbols, done.doubts, done.errors) == (1, len(expected), ())
 
 
+def test_a_minute_in_doubt_is_passed_only_when_the_ledger_has_it(epoch: FeedEpoch) -> None:
+    row = member(epoch, "XRPUSDT")
+    proven(row, "1", "2", "3", "4")
+    reached(epoch, 4)
+    with scripted(klines=told("1", "9", "3", "9")) as server:
+        run(epoch, server)
+        assert swept(row) == 0
+        for number in (1, 3):
+            hole_of = {"epoch": epoch, "instrument": row.instrument, "minute": START_MINUTE + number}
+            factories.CoverageFactory.create(**hole_of)
+        run(epoch, server)
+    assert swept(row) == 3
+    assert not KlineDoubt.objects.filter(settled_at=None).exists()
+
+
+def test_a_doubt_that_was_settled_opens_again_if_the_sums_part_again(epoch: FeedEpoch) -> None:
+    row = member(epoch, "XRPUSDT")
+    proven(row, "1")
+    reached(epoch, 1)
+    with scripted(klines=told("2")) as server:
+        run(epoch, server)
+        KlineDoubt.objects.update(settled_at=NOW)
+        run(epoch, server)
+    assert KlineDoubt.objects.get().settled_at is None
+
+
+def test_only_followed_symbols_are_compared_and_doubted(epoch: FeedEpoch) -> None:
+    row = member(epoch, "XRPUSDT", followed=False)
+    proven(row, "1")
+    reached(epoch, 1)
+    with scripted(klines=told("2")) as server:
+        assert run(epoch, server) == Swept()
+    KlineDoubt.objects.create(epoch=epoch, instrument=row.instrument, minute=START_MINUTE, ours=1, theirs=2)
+    assert compose_orders(epoch=epoch.pk, now_ms=NOW_MS).doubts == []
+
+
 def test_swept_minute_moves_over_what_was_compared_and_no_minute_is_compared_twice(epoch: FeedEpoch) -> None:
     row = member(epoch, "XRPUSDT")
     proven(row, "1", "2")

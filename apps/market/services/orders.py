@@ -51,14 +51,19 @@ def compose_orders(*, epoch: int, now_ms: int) -> FeedOrders:
 
 def to_repair(epoch: int, now_ms: int) -> QuerySet[Coverage]:
     """UNPROVEN minutes that may be asked for now: closed, of a followed symbol, their next attempt due."""
-    same = {"epoch_id": OuterRef("epoch_id"), "instrument_id": OuterRef("instrument_id")}
+    same = {name: OuterRef(name) for name in ("epoch_id", "instrument_id", "minute")}
     return Coverage.objects.filter(
-        Exists(Bar.objects.filter(**same, minute=OuterRef("minute"))),
-        Exists(EpochInstrument.objects.filter(**same, followed=True)),
+        Exists(Bar.objects.filter(**same)),
+        _followed(),
         epoch_id=epoch,
         status=Coverage.Status.UNPROVEN,
         next_attempt_at__lte=times.moment(now_ms),
     )
+
+
+def _followed() -> Exists:
+    same = {name: OuterRef(name) for name in ("epoch_id", "instrument_id")}
+    return Exists(EpochInstrument.objects.filter(**same, followed=True))
 
 
 def _repairs(epoch: int, now_ms: int) -> list[Repair]:
@@ -70,8 +75,8 @@ def _repairs(epoch: int, now_ms: int) -> list[Repair]:
 
 
 def _doubts(epoch: int) -> list[Doubt]:
-    """Doubts that the ledger has not taken in yet, oldest first."""
-    rows = open_doubts(epoch).exclude(_settled()).select_related("instrument").order_by("pk")
+    """Doubts about followed symbols that the ledger has not taken in yet, oldest first."""
+    rows = open_doubts(epoch).filter(_followed()).exclude(_settled()).select_related("instrument").order_by("pk")
     return [Doubt(row.instrument.symbol, row.minute, doubt_reason(row)) for row in rows[:DOUBTS_MAX]]
 
 

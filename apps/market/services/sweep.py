@@ -46,7 +46,7 @@ def sweep(*, epoch: int, rest: Rest, now_ms: int, limit: int, enough: Callable[[
     done = Swept()
     newest = _newest_settled(epoch)
     failures = 0
-    members = EpochInstrument.objects.filter(epoch_id=epoch).select_related("instrument")
+    members = EpochInstrument.objects.filter(epoch_id=epoch, followed=True).select_related("instrument")
     for member in members.order_by(F("swept_minute").asc(nulls_first=True), "instrument__symbol"):
         if done.symbols >= limit or failures >= ERRORS_MAX or enough():
             break
@@ -62,7 +62,7 @@ def sweep(*, epoch: int, rest: Rest, now_ms: int, limit: int, enough: Callable[[
 
 def symbols_per_run(*, epoch: int) -> int:
     """How many symbols a run each minute must take so that each has two turns an hour."""
-    return max(20, -(-EpochInstrument.objects.filter(epoch_id=epoch).count() // 30))
+    return max(20, -(-EpochInstrument.objects.filter(epoch_id=epoch, followed=True).count() // 30))
 
 
 def _newest_settled(epoch: int) -> dict[int, int]:
@@ -117,11 +117,21 @@ def _volumes(rows: list[Kline], decimals: int) -> dict[int, Decimal]:
 
 @transaction.atomic
 def _store(member: EpochInstrument, last: int, doubts: list[KlineDoubt]) -> bool:
-    """False if another run was here first; then nothing is stored."""
+    """False if another run was here first; then nothing is stored.
+
+    Only what agrees counts as compared: a minute in doubt is passed once the ledger has it, or late trades have come.
+    """
+    if doubts:
+        last = doubts[0].minute - 1
     same = EpochInstrument.objects.filter(pk=member.pk, swept_minute=member.swept_minute)
     if not same.update(swept_minute=last):
         return False
     for doubt in doubts:
         log.warning("%s minute %d: %s here, %s in klines", member.instrument, doubt.minute, doubt.ours, doubt.theirs)
-    KlineDoubt.objects.bulk_create(doubts, ignore_conflicts=True)
+    KlineDoubt.objects.bulk_create(
+        doubts,
+        update_conflicts=True,
+        unique_fields=["epoch", "instrument", "minute"],
+        update_fields=["ours", "theirs", "settled_at"],
+    )
     return True

@@ -73,7 +73,7 @@ def follow_live(
     held = held_symbols(epoch=epoch.pk)
     run = screener.refresh(epoch=epoch.pk, rule=rule, held=held, candidates=candidates, listed=listed, now_ms=now_ms)
     if run.error and is_new:
-        raise FeedRefused(f"nothing can be followed by {rule}: {run.error}")
+        raise FeedRefused(f"no symbol of the exchange fits the rule {rule}: correct CDB_SCREENER or CDB_SYMBOLS")
     return epoch, is_new, rule.quote_asset
 
 
