@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from apps.engine.events import Event
-from proto.gen.push_pb2 import PushDataV3ApiWrapper
+from tests.ingest.frames import Deal as Deal
+from tests.ingest.frames import deals_frame as deals_frame
+from tests.ingest.frames import quote_frame as quote_frame
 from workers.ingest.builder import Builder
-from workers.ingest.channels import deals_channel, quotes_channel
 from workers.ingest.clock import Clock
 from workers.ingest.config import Instrument
 from workers.ingest.feed import Feed
@@ -21,27 +21,6 @@ from workers.ingest.warmup import Warmup
 TOKEN = 5
 START_MS = 1_700_000_040_000  # a whole minute
 INSTRUMENTS = [Instrument("BTCUSDT", 2, 6), Instrument("XRPUSDT", 4, 2)]
-
-Deal = tuple[str, str, int, int, str]  # price, quantity, side, time, id
-
-
-def deals_frame(symbol: str, deals: Sequence[Deal], send_ms: int = 0) -> bytes:
-    frame = PushDataV3ApiWrapper(channel=deals_channel(symbol), symbol=symbol)
-    if send_ms:
-        frame.sendTime = send_ms
-    frame.publicAggreDeals.eventType = "spot@public.aggre.deals.v3.api.pb@100ms"
-    for price, quantity, side, time_ms, trade_id in deals:
-        frame.publicAggreDeals.deals.add(price=price, quantity=quantity, tradeType=side, time=time_ms, tradeId=trade_id)
-    return frame.SerializeToString()
-
-
-def quote_frame(symbol: str, bid: str, ask: str, send_ms: int = 0, sizes: tuple[str, str] = ("1", "1")) -> bytes:
-    frame = PushDataV3ApiWrapper(channel=quotes_channel(symbol), symbol=symbol)
-    if send_ms:
-        frame.sendTime = send_ms
-    quote = frame.publicAggreBookTicker
-    quote.bidPrice, quote.bidQuantity, quote.askPrice, quote.askQuantity = bid, sizes[0], ask, sizes[1]
-    return frame.SerializeToString()
 
 
 class Bench:
@@ -63,6 +42,7 @@ class Bench:
         warmup = Warmup(rest_url, warmup_bars, self.tally, self.clock)
         pauses = dict.fromkeys(range(shard_count), 0.0)
         self.feed = Feed("feed-0", self.states.values(), self.builder, warmup, self.tally, self.clock, pauses)
+        self.feed.opened()
 
     def accept(self, *symbols: str, initial: bool = True, reason: str = "ingest start") -> None:
         self.feed.accepted(symbols or tuple(self.states), reason, initial=initial)
