@@ -184,6 +184,7 @@ def test_a_connection_that_ends_before_its_coverage_began_leaves_nothing_but_a_c
     bench = Bench()
     bench.send(deals_frame("BTCUSDT", [deal()], AT))
     bench.feed.closed()
+    bench.feed.opened()
     bench.accept()
     bench.send(quote_frame("BTCUSDT", "1.00", "2.00", AT + 50))
     assert bench.events(TradeBlock) == []
@@ -298,7 +299,7 @@ def test_a_watermark_follows_the_trades_it_covers_and_names_their_ordinals() -> 
 
 def test_watermarks_keep_their_pause() -> None:
     bench = Bench()
-    bench.feed._watermark_seconds = {0: 3600.0}
+    bench.feed.coverage.watermark_seconds[0] = 3600.0
     bench.cover()
     for step in range(100):
         bench.send(deals_frame("BTCUSDT", [], START_MS + 1000 * step))

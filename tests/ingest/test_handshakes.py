@@ -95,7 +95,7 @@ def test_what_does_not_verify_is_refused_again_and_again_and_never_spoken_to(
     other = tmp_path / "other"
     other.mkdir()
     with serving_over(server_context(files(other, authority))) as (url, texts), watching(url) as watched:
-        wait_until(lambda: watched.status.transitions[State.CLOSED] >= 4, "attempts")
+        wait_until(lambda: watched.status.closes >= 4, "attempts")
         assert words in watched.status.reason.lower() or words in watched.status.reason, watched.status.reason
         assert not watched.seen(Opened)
     assert texts == []
@@ -107,7 +107,7 @@ def test_a_server_that_only_speaks_an_outdated_tls_is_refused(tmp_path: Path, au
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with serving_over(context) as (url, texts), watching(url) as watched:
-        wait_until(lambda: watched.status.transitions[State.CLOSED] >= 2, "attempts")
+        wait_until(lambda: watched.status.closes >= 2, "attempts")
         assert "connect: " in watched.status.reason
         assert not watched.seen(Opened)
     assert texts == []
@@ -125,7 +125,7 @@ def test_plain_http_where_tls_belongs_is_no_connection(authority: Authority) -> 
     with refusing(HTTPStatus.OK) as url:
         secure = url.replace("ws://", "wss://")
         with watching(secure) as watched:
-            wait_until(lambda: watched.status.transitions[State.CLOSED] >= 2, "attempts")
+            wait_until(lambda: watched.status.closes >= 2, "attempts")
             assert not watched.seen(Opened)
 
 
@@ -143,7 +143,7 @@ def test_plain_http_where_tls_belongs_is_no_connection(authority: Authority) -> 
 )
 def test_a_proxy_that_answers_the_upgrade_itself_is_told_by_its_status(status: int, words: str) -> None:
     with refusing(HTTPStatus(status)) as url, watching(url) as watched:
-        wait_until(lambda: watched.status.transitions[State.CLOSED] >= 2, "attempts")
+        wait_until(lambda: watched.status.closes >= 2, "attempts")
         assert words in watched.status.reason
         assert not watched.seen(Opened)
 
@@ -157,7 +157,7 @@ def test_a_redirect_is_not_followed() -> None:
         address = f"http://127.0.0.1:{target.socket.getsockname()[1]}/ws"
         try:
             with _redirecting(address) as url, watching(url) as watched:
-                wait_until(lambda: watched.status.transitions[State.CLOSED] >= 3, "attempts")
+                wait_until(lambda: watched.status.closes >= 3, "attempts")
                 assert not watched.seen(Opened)
         finally:
             target.shutdown()

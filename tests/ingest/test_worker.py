@@ -177,7 +177,7 @@ def check_watermarks(events: list[Any]) -> None:
 
 def check_metrics(ingest: Ingest) -> None:
     assert ingest.metric('cdb_ingest_trades_total{stage="published"}') == ROWS
-    assert ingest.metric('cdb_ingest_transitions_total{connection="feed-0",state="STREAMING"}') == 1
+    assert ingest.metric('cdb_ingest_transitions_total{category="subscribed",state="STREAMING"}') == 1
     assert ingest.metric('cdb_ingest_connection_state{connection="feed-0",state="STREAMING"}') == 1
     assert ingest.metric("cdb_ingest_publish_latency_seconds_count") == ingest.metric("cdb_ingest_entries_total") > 0
     assert ingest.metric('cdb_ingest_doorbell_total{outcome="rung"}') >= 1
@@ -260,7 +260,7 @@ def test_when_nothing_is_offered_it_is_blocked_visible_and_not_healthy(road: Roa
     status, body = ingest.get("/health")
     assert status == 503
     assert json.loads(body)["connections"]["feed-0"]["state"] == "BLOCKED"
-    assert ingest.metric('cdb_ingest_transitions_total{connection="feed-0",state="CONNECTING"}') == 1
+    assert ingest.metric('cdb_ingest_transitions_total{category="started",state="CONNECTING"}') == 1
 
 
 def test_a_second_token_fences_the_first(road: Road) -> None:

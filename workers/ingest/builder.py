@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
+from apps.engine.events import (
+    Backfill,
+    CoverageEnd,
+    CoverageStart,
+    Event,
+    Loss,
+    QuoteBlock,
+    TradeBlock,
+    WarmupBar,
+    Watermark,
+)
 from workers.ingest.clock import Clock
 from workers.ingest.ring import BATCH_TRADES_MAX, Batch, Ring
 from workers.ingest.symbols import SymbolState
@@ -14,8 +24,10 @@ BATCH_SECONDS = 0.005
 _NAMES: dict[type[Event], str] = {
     Watermark: "watermark",
     CoverageStart: "coverage_start",
+    CoverageEnd: "coverage_end",
     Loss: "loss",
     WarmupBar: "warmup_bar",
+    Backfill: "backfill",
 }
 
 
@@ -72,7 +84,9 @@ class Builder:
         block = QuoteBlock(state.symbol, self.token, ts_init, [ts_event], [bid], [bid_quantity], [ask], [ask_quantity])
         batch.events.append(block)
 
-    def add_event(self, shard: int, event: Watermark | CoverageStart | Loss | WarmupBar) -> None:
+    def add_event(
+        self, shard: int, event: Watermark | CoverageStart | CoverageEnd | Loss | WarmupBar | Backfill
+    ) -> None:
         self._batch(shard).events.append(event)
         self._tally.events[_NAMES[type(event)]] += 1
 

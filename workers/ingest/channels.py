@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from apps.engine import timeouts
@@ -29,5 +29,10 @@ def channels_of(symbols: Sequence[str]) -> list[str]:
 
 def spread(instruments: Sequence[Instrument]) -> list[list[Instrument]]:
     """The symbols of each connection: as few connections as the cap allows, sizes that differ by one at most."""
-    connections = -(-len(instruments) // SYMBOLS_PER_CONNECTION_MAX)
+    connections = -(-len(instruments) // SYMBOLS_PER_CONNECTION_MAX)  # 0 for none
     return [list(instruments[first::connections]) for first in range(connections)]
+
+
+def deals_symbols(channels: Iterable[str]) -> tuple[str, ...]:
+    """The symbols whose trades these channels carry."""
+    return tuple(name.removeprefix(DEALS_PREFIX) for name in channels if name.startswith(DEALS_PREFIX))

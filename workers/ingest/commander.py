@@ -29,9 +29,9 @@ class Commander(threading.Thread):
         epoch: int,
         tally: Tally,
         *,
-        on_symbols: Callable[[Sequence[Instrument]], None],
-        on_doubts: Callable[[Sequence[Doubt]], None],
-        on_repairs: Callable[[list[Repair]], None],
+        on_symbols: Callable[[Sequence[Instrument]], object],
+        on_doubts: Callable[[Sequence[Doubt]], object],
+        on_repairs: Callable[[list[Repair]], object],
     ) -> None:
         super().__init__(name="commander", daemon=True)
         self._client = client

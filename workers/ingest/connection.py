@@ -1,6 +1,7 @@
 """One connection to the exchange: a thread that receives, answers for its own health, and hands frames over.
 
 It never decodes market data. Every wait ends after a second of the clock at the latest, also inside a half frame.
+Before the exchange would end a link for its age, a successor is opened beside it and takes over (`successor.py`).
 """
 
 from __future__ import annotations
@@ -8,26 +9,28 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from typing import Final
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
 
 import websocket
 
-from workers.ingest import log
+from apps.engine import timeouts
 from workers.ingest.backoff import Backoff
-from workers.ingest.channels import DEALS_PREFIX, channels_of
+from workers.ingest.channels import channels_of
 from workers.ingest.clock import Clock
-from workers.ingest.inbox import Accepted, Closed, Inbox, Opened
-from workers.ingest.link import Ended, Link
-from workers.ingest.status import ConnectionStatus, State
+from workers.ingest.inbox import WHOLE_CONNECTION, Closed, Inbox, Opened, Refused
+from workers.ingest.link import STOPPED, Ended, Link, lost, not_opened
+from workers.ingest.status import Category, ConnectionStatus, State
 from workers.ingest.subscriptions import Subscriptions, refused_retry_seconds
+from workers.ingest.successor import Successor
 from workers.ingest.tally import Tally
+from workers.ingest.transitions import Closing, Transition, Transitions
 from workers.ingest.transport import connect
-
-_REASON_LENGTH_MAX: Final = 200
 
 
 class Connection(threading.Thread):
-    """Keeps one set of symbols subscribed until `stop`."""
+    """Keeps a set of symbols subscribed until `stop`, or until none is left of it."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Connection(threading.Thread):
         tally: Tally,
         clock: Clock,
         dice: random.Random,
+        transitions: Transitions | None = None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.status = ConnectionStatus(name, symbols, since_ms=clock.wall_ms())
@@ -46,146 +50,254 @@ class Connection(threading.Thread):
         self._tally = tally
         self._clock = clock
         self._dice = dice
+        self._transitions = transitions or Transitions(0)
         self._backoff = Backoff(dice)
         self._stopping = threading.Event()
         self._link: Link | None = None
+        self._successor: Successor | None = None
+        self._numbers = 0
+        self._rotate_at = 0.0
         self._blocked_times = 0
+        self._unanswered: frozenset[str] = frozenset()
         self._why = "ingest start"
+        self._changes: deque[tuple[Sequence[str], Sequence[str]]] = deque()
+        self._silent: deque[str] = deque()
+        self._nudged = threading.Event()
+
+    # --- from other threads -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Ask the thread to end; it does within a second of the clock."""
         self._stopping.set()
-        link = self._link
+        self._nudged.set()
+        link, successor = self._link, self._successor
         if link is not None:
             link.stream.shutdown(socket.SHUT_RDWR)
+        if successor is not None:
+            successor.interrupt()
+
+    def change(self, *, leave: Sequence[str] = (), join: Sequence[str] = ()) -> None:
+        """Give up some symbols and take others, on the open socket if there is one; without symbols it ends."""
+        self._changes.append((leave, join))
+        self._nudged.set()
+
+    def subscribe_again(self, symbol: str) -> None:
+        """Ask once more for the channels of a symbol that is silent."""
+        self._silent.append(symbol)
+
+    # --- the thread -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        category = Category.STARTED
         while not self._stopping.is_set():
-            self._enter(State.CONNECTING, self._why)
+            self._enter(State.CONNECTING, category, self._why)
+            category = Category.RETRIED
             ended = self._session()
             if self._stopping.is_set():
-                self._enter(State.CLOSED, "stopping")
+                self._enter(State.CLOSED, Category.STOPPED, "stopping", ended.closing)
                 return
-            self._pause(ended)
+            if self.status.symbols:
+                self._pause(ended)
+            if not self.status.symbols:
+                self._enter(State.CLOSED, Category.EMPTIED, "no symbols are left", ended.closing)
+                return
 
     def _session(self) -> Ended:
-        """One attempt, from connecting to whatever ended it."""
-        opened_at = self._clock.monotonic()
+        """One attempt, from connecting to whatever ended it, over any number of rotations."""
+        self._take_changes(None)
+        self._numbers += 1
         try:
-            client, stream = connect(self._url, self._clock)
+            link = self._link = self._open_link(self._numbers)
         except (OSError, websocket.WebSocketException, ValueError) as error:
-            return Ended(_words("connect", error))
+            return not_opened(error)
         self.status.opens += 1
-        subscriptions = Subscriptions(channels_of(self.status.symbols), self._dice)
-        link = Link(client, stream, subscriptions, self.status, self._inbox, self._tally, self._clock)
-        self._link = link
-        self._inbox.put(Opened(self.name))
-        try:
-            self._enter(State.SUBSCRIBING, "")
-            ended = self._stream(link)
-        except (OSError, websocket.WebSocketException) as error:
-            ended = Ended("stopping" if self._stopping.is_set() else _words("connection lost", error))
-        finally:
-            self._link = None
-            link.hand_over()
-            self._inbox.put(Closed(self.name))
-            link.close()
-        self._note_close(link, ended, opened_at)
-        return ended
+        if self.status.opens > 1:
+            self._tally.reconnected()
+        self.status.vitals = link.vitals
+        self._inbox.put(Opened(self.name, link.number))
+        self._enter(State.SUBSCRIBING, Category.CONNECTED, "")
+        self._plan_rotation(link)
+        ended = self._stream()
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            successor.stop()
+        return self._retire(ended)
 
-    def _stream(self, link: Link) -> Ended:
-        """Receive until something ends it. May raise what the socket raises."""
-        link.subscribe()
-        while not self._stopping.is_set():
-            ended = link.receive() or link.check(self._stopping.wait) or self._follow(link)
-            if ended is not None:
-                return ended
-        return Ended("stopping")
+    def _open_link(self, number: int) -> Link:
+        """May raise OSError, WebSocketException or ValueError. Used by the successor's thread as well."""
+        client, stream = connect(self._url, self._clock)
+        subscriptions = Subscriptions(channels_of(self.status.symbols), self._dice, self._unanswered)
+        return Link(self.name, number, client, stream, subscriptions, self._inbox, self._tally, self._clock)
+
+    def _stream(self) -> Ended:
+        ended = self._first_words()
+        while ended is None and not self._stopping.is_set():
+            ended = self._turn()
+            if self._successor is not None:
+                ended = self._relay(self._successor, ended)
+            elif ended is None and self._clock.monotonic() >= self._rotate_at and self.status.state is State.STREAMING:
+                self._rotate()
+        return STOPPED if ended is None or self._stopping.is_set() else ended
+
+    def _first_words(self) -> Ended | None:
+        assert self._link is not None
+        try:
+            self._link.subscribe()
+        except (OSError, websocket.WebSocketException) as error:
+            return lost(error)
+        return None
+
+    def _turn(self) -> Ended | None:
+        """Receive once, send what is due, and follow what that means for the state."""
+        link = self._link
+        assert link is not None
+        try:
+            ended = link.receive() or link.check(self._stopping.wait)
+            if ended is None and self._successor is None:
+                self._take_changes(link)
+            return ended or self._follow(link)
+        except (OSError, websocket.WebSocketException) as error:
+            return lost(error)
 
     def _follow(self, link: Link) -> Ended | None:
         """Bring the state up to what the channels and the clock say; announce newly accepted symbols."""
-        subscriptions, accepted = link.subscriptions, link.take_accepted()
-        self.status.accepted = len(subscriptions.accepted)
-        self.status.refused = dict(subscriptions.refused)
+        subscriptions, status = link.subscriptions, self.status
+        status.accepted, status.refused = len(subscriptions.accepted), dict(subscriptions.refused)
+        status.missing = tuple(subscriptions.missing)
+        status.bytes_in = status.bytes_ended + link.stream.bytes_in
+        if not status.symbols:
+            return Ended(Category.EMPTIED, "no symbols are left")
         if subscriptions.blocked:
-            return Ended(f"blocked: {next(iter(subscriptions.refused.values()), '')}", blocked=True)
-        if not subscriptions.complete:
+            return Ended(Category.BLOCKED, f"blocked: {next(iter(subscriptions.refused.values()), '')}")
+        link.announce(self._why)
+        if not subscriptions.settled:
             return None
-        if self.status.state is State.SUBSCRIBING:
-            symbols = tuple(name.removeprefix(DEALS_PREFIX) for name in subscriptions.accepted if _is_deals(name))
-            self._inbox.put(Accepted(self.name, symbols, True, self._why))
-            self._blocked_times = 0
+        if status.state is State.SUBSCRIBING:
+            self._blocked_times, self._unanswered = 0, frozenset()
             link.streaming_since = self._clock.monotonic()
-            self._enter(
-                State.STREAMING, f"{len(subscriptions.refused)} channels refused" if subscriptions.refused else ""
-            )
-        elif any(map(_is_deals, accepted)):
-            symbols = tuple(name.removeprefix(DEALS_PREFIX) for name in accepted if _is_deals(name))
-            self._inbox.put(Accepted(self.name, symbols, False, "accepted late"))
+            refused = f"{len(subscriptions.refused)} channels refused" if subscriptions.refused else ""
+            self._enter(State.STREAMING, Category.SUBSCRIBED, refused)
         late = link.lateness()
-        if late and self.status.state is State.STREAMING:
-            self._enter(State.STALE, late)
-        elif not late and self.status.state is State.STALE:
-            self._enter(State.STREAMING, "frames again")
+        if late and status.state in (State.STREAMING, State.ROTATING):
+            self._enter(State.STALE, Category.LATE, late)
+        elif not late and status.state is State.STALE:
+            self._enter(State.STREAMING, Category.RECOVERED, "frames again")
         return None
 
+    def _take_changes(self, link: Link | None) -> None:
+        """Make the changes that were asked for; may raise what the socket raises."""
+        while self._changes:
+            leave, join = self._changes.popleft()
+            kept = tuple(symbol for symbol in self.status.symbols if symbol not in leave)
+            self.status.symbols = (*kept, *(symbol for symbol in join if symbol not in kept))
+            if link is not None:
+                link.change(leave=leave, join=join)
+        again = list({self._silent.popleft() for _ in range(len(self._silent))})
+        if link is not None and again:
+            link.subscribe_again(again)
+
+    # --- rotation ---------------------------------------------------------------------------------------------------
+
+    def _plan_rotation(self, link: Link) -> None:
+        jitter = timeouts.FEED_ROTATION_JITTER_SECONDS
+        self._rotate_at = link.opened_at + timeouts.FEED_ROTATION_SECONDS + self._dice.uniform(-jitter, jitter)
+
+    def _rotate(self) -> None:
+        """Begin to open a successor; nothing changes for the link that delivers."""
+        self._enter(State.ROTATING, Category.ROTATING, "a successor is being opened")
+        self._numbers += 1
+        open_link = partial(self._open_link, self._numbers)
+        self._successor = Successor(self.name, self._numbers, open_link, self._inbox, self._clock)
+        self._successor.start()
+
+    def _relay(self, successor: Successor, ended: Ended | None) -> Ended | None:
+        """What the successor's progress, or the end of the present link, means. Returns what ends the session."""
+        if ended is not None and self._stopping.is_set():
+            return ended
+        if successor.handover.done:
+            return self._replace(successor, Ended(Category.ROTATED, "rotated"), Category.ROTATED)
+        if ended is not None:
+            return self._replace(successor, ended, Category.TAKEN_OVER)
+        overdue = self._clock.monotonic() - successor.began_at >= timeouts.FEED_ROTATION_GIVE_UP_SECONDS
+        if not (overdue or successor.handover.failed):
+            return None
+        if successor.handover.give_up(f"not ready after {timeouts.FEED_ROTATION_GIVE_UP_SECONDS} s"):
+            self._successor = None
+            successor.stop()
+            self._rotate_at = self._clock.monotonic() + timeouts.FEED_ROTATION_RETRY_SECONDS
+            if self.status.state is State.ROTATING:
+                self._enter(State.STREAMING, Category.ROTATION_GIVEN_UP, successor.handover.failed)
+        return None
+
+    def _replace(self, successor: Successor, ended: Ended, category: Category) -> Ended | None:
+        """The successor's link is the connection's from here on. Returns why the session ends if it has none."""
+        self._successor = None
+        link = successor.take()
+        if link is None:
+            return successor.ended if successor.handover.done and successor.ended else ended
+        closed = self._retire(ended)
+        self._link, self.status.vitals = link, link.vitals
+        self.status.rotations += category is Category.ROTATED
+        self._why = f"reconnect: {closed.reason}" if category is Category.TAKEN_OVER else self._why
+        self._plan_rotation(link)
+        link.streaming_since = self._clock.monotonic() if link.subscriptions.settled else None
+        state = State.STREAMING if link.subscriptions.settled else State.SUBSCRIBING
+        self._enter(state, category, closed.reason, closed.closing)
+        return None
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    def _retire(self, ended: Ended) -> Ended:
+        """Close the present link and note how it stood."""
+        link, self._link = self._link, None
+        assert link is not None
+        if ended.category is Category.NO_ACK:
+            self._unanswered = frozenset(link.subscriptions.missing)
+        ended = link.end(ended)
+        self._inbox.put(Closed(self.name, link.number))
+        if link.streaming_since is not None:
+            self._why = f"reconnect: {ended.reason}"  # until it streams again, this is why it had to begin anew
+        status = self.status
+        status.bytes_ended += link.stream.bytes_in
+        status.bytes_in = status.bytes_ended
+        status.last_close = _facts(ended)
+        return ended
+
     def _pause(self, ended: Ended) -> None:
-        if ended.blocked:
+        self.status.accepted, self.status.missing = 0, ()
+        if ended.category is Category.BLOCKED:
             seconds = refused_retry_seconds(self._blocked_times, self._dice)
             self._blocked_times += 1
-            self._enter(State.BLOCKED, ended.reason)
+            self.status.blocked_until_ms = self._clock.wall_ms() + round(self._clock.machine_seconds(seconds) * 1000)
+            self._inbox.put(Refused(self.name, self.status.symbols, ended.reason, WHOLE_CONNECTION))
+            self._enter(State.BLOCKED, Category.BLOCKED, ended.reason, ended.closing)
         else:
             seconds = self._backoff.next_seconds(ended.stable_seconds)
-            self._enter(State.CLOSED, ended.reason)
-        self._stopping.wait(self._clock.machine_seconds(seconds))
+            closing = ended.closing or Closing(ended.closed_by, ended.code)
+            self._enter(State.CLOSED, ended.category, ended.reason, closing)
+        self._rest(seconds)
+        self.status.blocked_until_ms = None
 
-    def _enter(self, state: State, reason: str) -> None:
+    def _rest(self, seconds: float) -> None:
+        """Wait; changes of the symbols are taken at once, but only the last of them leaving cuts the wait short."""
+        until = self._clock.monotonic() + seconds
+        while self.status.symbols and not self._stopping.is_set():
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                return
+            self._nudged.wait(self._clock.machine_seconds(left))
+            self._nudged.clear()
+            self._take_changes(None)
+
+    def _enter(self, state: State, category: Category, reason: str, closing: Closing | None = None) -> None:
         status = self.status
         before, now_ms = status.state, self._clock.wall_ms()
-        log.event(
-            "connection",
-            connection=status.name,
-            before=before,
-            state=state,
-            reason=reason,
-            after_ms=now_ms - status.since_ms,
-            accepted=status.accepted,
-            refused=len(status.refused),
-        )
         status.reason, status.since_ms = reason, now_ms
         status.state = state
-        status.transitions[state] += 1
-
-    def _note_close(self, link: Link, ended: Ended, opened_at: float) -> None:
-        now = self._clock.monotonic()
-        if link.streaming_since is not None:
-            ended.stable_seconds = now - link.streaming_since
-            self._why = f"reconnect: {ended.reason}"  # until it streams again, this is why it had to begin anew
-        facts: dict[str, object] = {
-            "reason": ended.reason,
-            "code": ended.code,
-            "age_s": round(now - opened_at, 1),
-            "last_frame_age_s": _age(now, self.status.last_frame_at),
-            "last_pong_age_s": _age(now, self.status.last_pong_at),
-            "bytes_in": link.stream.bytes_in,
-            "subscriptions": len(link.subscriptions.accepted),
-        }
-        self.status.last_close = facts
-        self.status.bytes_in += link.stream.bytes_in
-        self.status.accepted = 0
-        log.event("connection_closed", connection=self.name, facts=facts)
+        status.closes += state in (State.CLOSED, State.BLOCKED)
+        self._transitions.note(Transition(status.name, now_ms, before, state, category, reason, closing))
 
 
-def _is_deals(channel: str) -> bool:
-    return channel.startswith(DEALS_PREFIX)
-
-
-def _age(now: float, at: float | None) -> float | None:
-    return None if at is None else round(now - at, 1)
-
-
-def _words(what: str, error: Exception) -> str:
-    """One short line; a refused handshake would otherwise quote whole headers."""
-    status = getattr(error, "status_code", None)
-    detail = f"HTTP status {status}" if status is not None else str(error) or type(error).__name__
-    return f"{what}: {detail}"[:_REASON_LENGTH_MAX]
+def _facts(ended: Ended) -> dict[str, object]:
+    closing = ended.closing or Closing(ended.closed_by)
+    return {"reason": ended.reason, "category": ended.category, **closing.facts()}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from workers.ingest.builder import Builder
 from workers.ingest.clock import Clock
-from workers.ingest.feed import Feed
-from workers.ingest.inbox import Accepted, Closed, Frames, Inbox, Opened
+from workers.ingest.feeds import Feeds
+from workers.ingest.inbox import Inbox
 
 _POLL_SECONDS: Final = 0.05
 _GATHER_SECONDS: Final = 0.002  # a short rest lets many small hand-overs become one round
@@ -19,9 +18,9 @@ _GATHER_SECONDS: Final = 0.002  # a short rest lets many small hand-overs become
 class Consumer(threading.Thread):
     """Runs until `stop`, then takes what still waits and passes it on."""
 
-    def __init__(self, feeds: Sequence[Feed], inbox: Inbox, builder: Builder, clock: Clock) -> None:
+    def __init__(self, feeds: Feeds, inbox: Inbox, builder: Builder, clock: Clock) -> None:
         super().__init__(name="consumer", daemon=True)
-        self._feeds = {feed.name: feed for feed in feeds}
+        self._feeds = feeds
         self._inbox = inbox
         self._builder = builder
         self._clock = clock
@@ -40,10 +39,9 @@ class Consumer(threading.Thread):
             touched = self._take()
             now = self._clock.monotonic()
             if now >= poll_at:
-                touched = set(self._feeds)
+                touched = self._feeds.names
                 poll_at = now + _POLL_SECONDS
-            for name in touched:
-                self._feeds[name].poll(now)
+            self._feeds.poll(touched & self._feeds.names, now)
             self._builder.flush()
         self._take()
         self._builder.flush(everything=True)
@@ -52,17 +50,8 @@ class Consumer(threading.Thread):
         """Work through everything that waits; returns the feeds it concerned."""
         touched = set()
         for item in self._inbox.take_all():
-            feed = self._feeds[item.feed]
-            touched.add(item.feed)
-            match item:
-                case Frames(ts_init=ts_init, payloads=payloads):
-                    for payload in payloads:
-                        feed.frame(payload, ts_init)
-                case Accepted(symbols=symbols, reason=reason, initial=initial):
-                    feed.accepted(symbols, reason, initial=initial)
-                case Opened():
-                    feed.opened()
-                case Closed():
-                    feed.closed()
+            name = self._feeds.take(item)
+            if name is not None:
+                touched.add(name)
             self._builder.flush()
         return touched

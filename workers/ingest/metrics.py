@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from workers.ingest.report import Report
-from workers.ingest.status import ConnectionStatus, State
+from workers.ingest.report import DELIVERING, Report
+from workers.ingest.status import Category, State
 
 _BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -37,11 +37,13 @@ class IngestCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
         yield from self._gauges()
-        yield from _connection_families(self._report.statuses, self._report.clock.monotonic())
+        yield from self._operators()
+        yield _transitions(self._report.transitions.counts)
+        yield from _connection_families(self._report)
 
     def _counters(self) -> Iterator[Metric]:
-        tally, statuses = self._report.tally, self._report.statuses
-        frames = {**tally.frames, "text": sum(status.text_frames for status in statuses)}
+        tally = self._report.tally
+        frames = {**tally.frames, "text": tally.texts}
         trades = {
             "received": tally.trades_received,
             "decoded": tally.trades_decoded,
@@ -60,8 +62,23 @@ class IngestCollector(Collector):
         yield _counter("events", "Watermarks, coverage starts, losses and warm-up bars", "event", tally.events)
         yield _counter("redis_errors", "Redis errors by operation", "operation", tally.redis_errors)
         yield _counter("doorbell", "Doorbell rings by outcome", "outcome", tally.rings)
+        rotated = self._report.transitions.counts[State.STREAMING, Category.ROTATED]
+        yield _plain_counter("rotations", "Moves to a successor before a connection's day was over", rotated)
+        yield _plain_counter("losses", "Declarations that trades may be missing", tally.events["loss"])
         yield _plain_counter("entries", "Stream entries appended", tally.entries_published)
         yield _plain_counter("warmup_failures", "Symbols that began without history", tally.warmup_failures)
+
+    def _operators(self) -> Iterator[Metric]:
+        """Under the names that operators of the former system know."""
+        report, tally = self._report, self._report.tally
+        messages = sum(tally.frames.values()) + tally.texts + tally.decode_errors
+        yield CounterMetricFamily("ws_messages_received", "Frames received, texts included", messages)
+        yield CounterMetricFamily("ws_reconnects", "Connections opened again", tally.reconnects)
+        yield CounterMetricFamily("redis_publish", "Stream entries appended", tally.entries_published)
+        yield CounterMetricFamily("redis_publish_errors", "Appends that failed", tally.redis_errors["append"])
+        yield CounterMetricFamily("decoded_messages", "Market frames decoded", sum(tally.frames.values()))
+        yield CounterMetricFamily("decode_errors", "Binary frames refused", tally.decode_errors)
+        yield GaugeMetricFamily("last_message_ts_ms", "Wall clock of the last frame", report.last_message_ms)
 
     def _gauges(self) -> Iterator[Metric]:
         report = self._report
@@ -72,28 +89,46 @@ class IngestCollector(Collector):
         yield _gauge(
             "event_time_seconds", "Event time up to which everything arrived", report.tally.event_time_ms / 1000
         )
+        yield _gauge("lag_seconds", "Wall clock less event time", report.lag_seconds)
+        yield _gauge("symbols", "Symbols to follow", report.roster.wanted)
+        yield _gauge("lease_valid", "1 while this ingest may write", float(report.right.valid()))
+        yield _gauge("standby", "1 if another ingest waits to take over", float(report.standby))
         yield _gauge("healthy", "1 if data really flows", float(report.health()[0]))
 
 
-def _connection_families(statuses: Sequence[ConnectionStatus], now: float) -> list[Metric]:
+def _connection_families(report: Report) -> list[Metric]:
+    """Labelled by connection; there are as many as the present symbols need."""
+    now = report.clock.monotonic()
+    up = GaugeMetricFamily("ws_connection_status", "1 while the connection delivers", labels=["connection"])
     state = GaugeMetricFamily("cdb_ingest_connection_state", "1 for the present state", labels=["connection", "state"])
-    transitions = CounterMetricFamily(
-        "cdb_ingest_transitions", "State changes by the state entered", labels=["connection", "state"]
-    )
-    reconnects = CounterMetricFamily("cdb_ingest_reconnects", "Connections opened again", labels=["connection"])
     refused = GaugeMetricFamily("cdb_ingest_refused_channels", "Channels the exchange refuses", labels=["connection"])
+    missing = GaugeMetricFamily("cdb_ingest_missing_channels", "Channels without an answer", labels=["connection"])
+    silent = GaugeMetricFamily("cdb_ingest_silent_symbols", "Symbols without frames", labels=["connection"])
+    age = GaugeMetricFamily("cdb_ingest_connection_age_seconds", "Age of the open link", labels=["connection"])
     frame_age = GaugeMetricFamily("cdb_ingest_frame_age_seconds", "Age of the last frame", labels=["connection"])
     pong_age = GaugeMetricFamily("cdb_ingest_pong_age_seconds", "Age of the last PONG", labels=["connection"])
-    for status in statuses:
+    for status in report.roster.statuses:
+        name, vitals = status.name, status.vitals
+        up.add_metric([name], float(status.state in DELIVERING))
         for each in State:
-            state.add_metric([status.name, each], float(status.state is each))
-            transitions.add_metric([status.name, each], status.transitions[each])
-        reconnects.add_metric([status.name], status.reconnects)
-        refused.add_metric([status.name], len(status.refused))
-        for family, at in ((frame_age, status.last_frame_at), (pong_age, status.last_pong_at)):
+            state.add_metric([name, each], float(status.state is each))
+        refused.add_metric([name], len(status.refused))
+        missing.add_metric([name], len(status.missing))
+        silent.add_metric([name], len(report.feeds.silent(name)))
+        if vitals.opened_ms is not None:
+            age.add_metric([name], (report.clock.wall_ms() - vitals.opened_ms) / 1000)
+        for family, at in ((frame_age, vitals.last_frame_at), (pong_age, vitals.last_pong_at)):
             if at is not None:
-                family.add_metric([status.name], now - at)
-    return [state, transitions, reconnects, refused, frame_age, pong_age]
+                family.add_metric([name], now - at)
+    return [up, state, refused, missing, silent, age, frame_age, pong_age]
+
+
+def _transitions(counts: Mapping[tuple[State, Category], int]) -> Metric:
+    words = "State changes by the state entered and the reason's category"
+    family = CounterMetricFamily("cdb_ingest_transitions", words, labels=["state", "category"])
+    for (state, category), count in dict(counts).items():
+        family.add_metric([state, category], count)
+    return family
 
 
 def _counter(name: str, words: str, label: str, values: Mapping[str, int]) -> Metric:

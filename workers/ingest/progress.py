@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 GRACE_MS: Final = 200  # event time by which symbols of one connection may be sent out of step
+_SHARE_OF_NEWEST: Final = 1 / 16
 
 
 class Progress:
@@ -19,6 +20,7 @@ class Progress:
     def __init__(self) -> None:
         self.newest_ms = 0  # greatest round time seen
         self.settled_ms = 0  # greatest round known to be complete
+        self.round_ms = 0.0  # event time from one round to the next, as it has mostly been
         self._repeated: dict[str, int] = {}
 
     @property
@@ -29,6 +31,9 @@ class Progress:
     def round_at(self, send_ms: int) -> None:
         """A frame that carries the time of its round has arrived (its trades are already taken in)."""
         if send_ms > self.newest_ms:
+            if self.newest_ms:
+                step_ms = send_ms - self.newest_ms
+                self.round_ms += (step_ms - self.round_ms) * (_SHARE_OF_NEWEST if self.round_ms else 1)
             self.settled_ms = self.newest_ms
             self.newest_ms = send_ms
 

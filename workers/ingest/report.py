@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -13,17 +13,21 @@ from apps.bus import streams
 from apps.bus.streams import Fenced
 from apps.engine import timeouts
 from workers.ingest.clock import Clock
+from workers.ingest.feeds import Feeds
 from workers.ingest.inbox import Inbox
 from workers.ingest.lease import Right, standby_key
 from workers.ingest.publisher import Publisher
 from workers.ingest.ring import Ring
+from workers.ingest.roster import Roster
 from workers.ingest.status import ConnectionStatus, State
 from workers.ingest.tally import Tally
+from workers.ingest.transitions import Transitions
 
 WRITE_SECONDS: Final = 0.25
 KEEP_MS: Final = 60_000
 REACHED_MAX_SECONDS: Final = 5
 OVERFLOW_SHOWN_SECONDS: Final = 60
+DELIVERING: Final = frozenset({State.STREAMING, State.ROTATING})
 
 
 class Report:
@@ -32,14 +36,18 @@ class Report:
     def __init__(
         self,
         right: Right,
-        statuses: Sequence[ConnectionStatus],
+        roster: Roster,
+        feeds: Feeds,
+        transitions: Transitions,
         tally: Tally,
         ring: Ring,
         inbox: Inbox,
         publisher: Publisher,
         clock: Clock,
     ) -> None:
-        self.statuses = statuses
+        self.roster = roster
+        self.feeds = feeds
+        self.transitions = transitions
         self.tally = tally
         self.ring = ring
         self.inbox = inbox
@@ -63,7 +71,8 @@ class Report:
                 "published": tally.trades_published,
             },
             "dropped": dict(tally.dropped),
-            "connections": [self._connection(status) for status in self.statuses],
+            "symbols": self.roster.wanted,
+            "connections": [self._connection(status) for status in self.roster.statuses],
             "event_time_ms": tally.event_time_ms or None,
             "last_trade_ms": tally.last_trade_ms,
             "ring": {
@@ -76,13 +85,17 @@ class Report:
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether data really flows, and each part's share in that."""
         now = self.clock.monotonic()
-        connections = {status.name: self._flow(status, now) for status in self.statuses}
+        connections = {status.name: self._flow(status, now) for status in self.roster.statuses}
         reached = self._publisher.reachable and _within(now, self.redis_reached_at, REACHED_MAX_SECONDS)
         overflowing = _within(now, self.ring.overflowed_at, OVERFLOW_SHOWN_SECONDS)
         valid = self.right.valid()
-        healthy = all(part["ok"] for part in connections.values()) and reached and not overflowing and valid
+        flows = bool(connections) and all(part["ok"] for part in connections.values())
+        healthy = flows and reached and not overflowing and valid
+        blocked = sorted(name for name, part in connections.items() if part["state"] is State.BLOCKED)
         parts = {
             "healthy": healthy,
+            "symbols": self.roster.wanted,
+            "blocked": blocked,
             "connections": connections,
             "redis": {"ok": reached},
             "lease": {"ok": valid},
@@ -90,31 +103,55 @@ class Report:
         }
         return healthy, parts
 
+    @property
+    def last_message_ms(self) -> int:
+        """Wall clock of the newest frame of any connection; 0 if there was none."""
+        return max((status.vitals.last_frame_ms or 0 for status in self.roster.statuses), default=0)
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the settled event time is behind the wall clock; means little where event time runs faster."""
+        event_time_ms = self.tally.event_time_ms
+        return (self.clock.wall_ms() - event_time_ms) / 1000 if event_time_ms else 0.0
+
     def _ring_oldest_ms(self) -> int | None:
         oldest_at = self.ring.oldest_at
         if oldest_at is None:
             return None
-        return self.clock.wall_ms() - int((self.clock.monotonic() - oldest_at) * 1000)
+        waited = self.clock.machine_seconds(self.clock.monotonic() - oldest_at)
+        return self.clock.wall_ms() - int(waited * 1000)
 
-    @staticmethod
-    def _flow(status: ConnectionStatus, now: float) -> dict[str, Any]:
-        flows = _within(now, status.last_market_at, timeouts.FEED_SILENCE_WARN_SECONDS)
-        age = None if status.last_market_at is None else round(now - status.last_market_at, 1)
-        streaming = status.state is State.STREAMING
-        return {"ok": streaming and flows, "state": status.state, "reason": status.reason, "last_data_age_s": age}
+    def _flow(self, status: ConnectionStatus, now: float) -> dict[str, Any]:
+        """A quiet market flows too: its quotes are repeated. Only a connection without any of them does not."""
+        market_at = status.vitals.last_market_at
+        flows = _within(now, market_at, timeouts.FEED_SILENCE_WARN_SECONDS)
+        return {
+            "ok": status.state in DELIVERING and flows,
+            "state": status.state,
+            "reason": status.reason,
+            "last_data_age_s": None if market_at is None else round(now - market_at, 1),
+            "refused": len(status.refused),
+            "silent": list(self.feeds.silent(status.name)),
+        }
 
-    @staticmethod
-    def _connection(status: ConnectionStatus) -> dict[str, Any]:
+    def _connection(self, status: ConnectionStatus) -> dict[str, Any]:
+        vitals = status.vitals
         return {
             "name": status.name,
             "state": status.state,
             "reason": status.reason,
             "since_ms": status.since_ms,
-            "last_frame_ms": status.last_frame_ms,
-            "last_pong_ms": status.last_pong_ms,
+            "opened_ms": vitals.opened_ms,
+            "last_frame_ms": vitals.last_frame_ms,
+            "last_pong_ms": vitals.last_pong_ms,
+            "blocked_until_ms": status.blocked_until_ms,
+            "bytes_in": status.bytes_in,
             "subscriptions": status.accepted,
+            "missing": list(status.missing),
             "refused": dict(status.refused),
+            "silent": list(self.feeds.silent(status.name)),
             "reconnects": status.reconnects,
+            "rotations": status.rotations,
             "symbols": list(status.symbols),
             "last_close": status.last_close,
         }
@@ -158,4 +195,5 @@ class Reporter(threading.Thread):
         self._report.standby = bool(self._client.exists(standby_key(self._epoch)))
         state = json.dumps(self._report.feed_state())
         self._client.set(streams.feed_state_key(self._epoch), state, px=KEEP_MS)
+        self._report.transitions.write(self._client, self._epoch, self._report.tally)
         self._report.redis_reached_at = self._report.clock.monotonic()

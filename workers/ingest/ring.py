@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar
+from apps.engine.events import CoverageEnd, CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar
 
 TRADES_MAX: Final = 60_000
 ROWS_MAX: Final = 200_000
@@ -141,7 +141,7 @@ class _Residue:
     """What must be said about batches that were let go: where coverage began, warm-up bars, and what was lost."""
 
     def __init__(self) -> None:
-        self._coverage: dict[tuple[str, ...], CoverageStart] = {}
+        self._coverage: dict[tuple[str, ...], CoverageStart | CoverageEnd] = {}
         self._bars: list[WarmupBar] = []
         self._lost: dict[str, tuple[int, int]] = {}
         self._ts_init = 0
@@ -162,7 +162,7 @@ class _Residue:
                 case Loss():
                     for symbol in event.symbols:
                         self._lose(symbol, event.from_ms, event.to_ms, event.ts_init)
-                case CoverageStart():  # a later start of the same symbols covers less, so it says enough
+                case CoverageStart() | CoverageEnd():  # the latest of the same symbols says enough
                     self._coverage.pop(tuple(event.symbols), None)
                     self._coverage[tuple(event.symbols)] = event
                 case WarmupBar():

@@ -1,6 +1,6 @@
 """Plain counters, read when somebody asks. Counting costs an addition, never a metric object per trade.
 
-Each counter is written by one thread only, except the last two, which several threads count under a lock.
+Each counter is written by one thread only, except the drops and those of the connection threads: they have a lock.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Tally:
         self.last_trade_ms: int | None = None  # wall clock; consumer
         self.dropped: Counter[str] = Counter()
         self.warmup_failures = 0
+        self.decode_errors = 0  # binary frames refused; consumer
+        self.texts = 0  # text frames; connection threads
+        self.reconnects = 0  # links opened after one that ended unplanned; connection threads
         self._drop_lock = threading.Lock()
 
     def drop(self, reason: str, **facts: object) -> None:
@@ -46,6 +49,16 @@ class Tally:
         """As `drop`, for what is expected and needs no line."""
         with self._drop_lock:
             self.dropped[reason] += count
+
+    def text(self) -> None:
+        """A text frame has come."""
+        with self._drop_lock:
+            self.texts += 1
+
+    def reconnected(self) -> None:
+        """A connection is open again after an end that nobody planned."""
+        with self._drop_lock:
+            self.reconnects += 1
 
     def warmup_failed(self, symbol: str, error: str) -> None:
         """A symbol begins without history."""

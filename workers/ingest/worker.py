@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,21 +17,23 @@ from apps.bus.doorbell import Doorbell
 from workers.ingest import log, stored
 from workers.ingest.bell import Bell
 from workers.ingest.builder import Builder
-from workers.ingest.channels import spread
 from workers.ingest.clock import Clock
+from workers.ingest.commander import Commander
 from workers.ingest.config import Config
 from workers.ingest.connection import Connection
 from workers.ingest.consumer import Consumer
-from workers.ingest.feed import WATERMARKS_PER_SECOND_MAX, Feed
-from workers.ingest.inbox import Inbox
+from workers.ingest.feeds import Feeds
+from workers.ingest.inbox import Doubted, Inbox
 from workers.ingest.lease import Right
 from workers.ingest.metrics import IngestCollector, publish_latency
 from workers.ingest.publisher import EntryIds, Publisher
 from workers.ingest.report import Report, Reporter
 from workers.ingest.ring import Ring
+from workers.ingest.roster import Roster
 from workers.ingest.standby import Turn, wait_for_turn
 from workers.ingest.symbols import SymbolState, make_states
 from workers.ingest.tally import Tally
+from workers.ingest.transitions import Transitions
 from workers.ingest.warmup import Warmup
 from workers.ingest.web import StatusServer
 
@@ -158,29 +159,44 @@ class _Threads:
             on_fenced=on_fenced,
             observe_latency=publish_latency(registry).observe,
         )
-        groups = [tuple(instrument.symbol for instrument in group) for group in spread(config.symbols)]
-        self._connections = [
-            Connection(f"feed-{number}", group, config.ws_url, self._inbox, tally, clock, random.Random(dice.random()))
-            for number, group in enumerate(groups)
-        ]
+        transitions = Transitions(token)
+
+        def make(name: str, symbols: tuple[str, ...]) -> Connection:
+            own_dice = random.Random(dice.random())
+            return Connection(name, symbols, config.ws_url, self._inbox, tally, clock, own_dice, transitions)
+
+        self._wanted = config.symbols
+        self._roster = Roster(make, self._inbox)
         builder = Builder(token, states, ring, tally, clock)
-        self._consumer = Consumer(self._feeds(config, states, builder, tally, clock), self._inbox, builder, clock)
-        statuses = [connection.status for connection in self._connections]
-        self._report = Report(right, statuses, tally, ring, self._inbox, self._publisher, clock)
+        warmup = Warmup(config.rest_url, config.warmup_bars, tally, clock)
+        ask_again = self._roster.subscribe_again
+        feeds = Feeds(states, config.shard_count, builder, warmup, tally, clock, ask_again)
+        self._consumer = Consumer(feeds, self._inbox, builder, clock)
+        self._commander = Commander(
+            clients.reader(config.redis_url),
+            config.epoch,
+            tally,
+            on_symbols=self._roster.want,
+            on_doubts=lambda doubts: self._inbox.put(Doubted(tuple(doubts))),
+            on_repairs=list,
+        )
+        self._report = Report(right, self._roster, feeds, transitions, tally, ring, self._inbox, self._publisher, clock)
         self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, self._report, on_fenced)
 
     def start(self) -> None:
         self._registry.register(IngestCollector(self._report))
         self._server.open(self._report, self._registry)
-        for thread in (self._bell, self._publisher, self._consumer, self._reporter, *self._connections):
+        for thread in (self._bell, self._publisher, self._consumer, self._reporter):
             thread.start()
+        self._roster.want(self._wanted)
+        self._commander.start()
 
     def flush(self) -> None:
         """Stop reading, pass on what was read, publish it within two seconds."""
-        for connection in self._connections:
-            connection.stop()
+        self._commander.stop()
+        connections = self._roster.stop()
         deadline = self._clock.monotonic() + _STOP_READING_SECONDS
-        for connection in self._connections:
+        for connection in connections:
             connection.join(self._clock.machine_seconds(max(0.0, deadline - self._clock.monotonic())))
         self._consumer.stop()
         self._consumer.join(FLUSH_SECONDS)
@@ -191,16 +207,3 @@ class _Threads:
         self._reporter.stop()
         unpublished = self._report.ring.trades
         log.event("flushed", level=logging.WARNING if unpublished else logging.INFO, unpublished_trades=unpublished)
-
-    def _feeds(
-        self, config: Config, states: dict[str, SymbolState], builder: Builder, tally: Tally, clock: Clock
-    ) -> list[Feed]:
-        """One per connection. Connections that share a shard share its watermark rate."""
-        warmup = Warmup(config.rest_url, config.warmup_bars, tally, clock)
-        groups = {
-            connection.name: [states[symbol] for symbol in connection.status.symbols]
-            for connection in self._connections
-        }
-        sharing = Counter(shard for group in groups.values() for shard in {state.shard for state in group})
-        pauses = {shard: count / WATERMARKS_PER_SECOND_MAX for shard, count in sharing.items()}
-        return [Feed(name, group, builder, warmup, tally, clock, pauses) for name, group in groups.items()]
