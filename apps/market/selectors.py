@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.db.models import Min
+
+from apps.bus.streams import START
 from apps.engine.model import Scale
 from apps.market.models import EpochInstrument, FeedEpoch, Instrument, ShardCursor
 
@@ -28,8 +31,23 @@ def scales(instruments: Iterable[Instrument]) -> dict[str, Scale]:
 
 
 def reached_ms(*, epoch_id: int) -> int | None:
-    """Event time that every shard with symbols has reached; None while one of them has reached none."""
+    """Event time that every shard has reached, but for those that nothing covers: a refused symbol stops no other."""
+    return _slowest(epoch_id, "watermark_ms")
+
+
+def closed_minute(*, epoch_id: int) -> int | None:
+    """The last minute that every shard has closed, but for those that nothing covers."""
+    return _slowest(epoch_id, "closed_minute")
+
+
+def unread_shards(*, epoch_id: int) -> bool:
+    """Whether a shard with symbols has read nothing yet, so that nobody can say how far it is."""
     shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
-    times = list(ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards).values_list("watermark_ms", flat=True))
-    known = [time for time in times if time is not None]
-    return min(known) if known and len(known) == len(times) else None
+    return ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards, seen_through=START).exists()
+
+
+def _slowest(epoch_id: int, name: str) -> int | None:
+    shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
+    cursors = ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards)
+    found: int | None = cursors.aggregate(slowest=Min(name))["slowest"]
+    return found

@@ -10,7 +10,7 @@ from typing import Any, Final
 from apps.engine.model import MINUTE_MS
 from apps.engine.risk.values import Limits
 from apps.engine.risk.words import plain
-from apps.market.models import EpochInstrument, ShardCursor
+from apps.market.selectors import closed_minute
 from apps.portfolio.selectors import closes_at
 from apps.risk.models import OrderIntent, RiskLimits
 
@@ -40,17 +40,9 @@ class MarkSet:
         return MarkSet(self.minute, {symbol: known[symbol] for symbol in symbols if symbol in known})
 
 
-def closed_minute(epoch_id: int) -> int | None:
-    """The last minute that every shard with symbols has closed; None while one of them has closed none."""
-    shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
-    minutes = ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards).values_list("closed_minute", flat=True)
-    known = [minute for minute in minutes if minute is not None]
-    return min(known) if known and len(known) == len(minutes) else None
-
-
 def marks_for(*, epoch_id: int, ts_event: int, symbol: str, price: Decimal) -> MarkSet:
     """Closes of the last minute that all shards had closed before the trigger's minute; `symbol` at its own price."""
-    closed = closed_minute(epoch_id)
+    closed = closed_minute(epoch_id=epoch_id)
     if closed is None:
         return MarkSet(None, {symbol: price})
     minute = min(closed, ts_event // MINUTE_MS - 1)

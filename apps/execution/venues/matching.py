@@ -12,6 +12,7 @@ from apps.execution.models import VenueOrder, VenueTrade
 from apps.execution.venues.paper import quote_as_json, quote_from_json, terms_of
 from apps.execution.venues.quotes import Reader, Search, Wanted, top_of_book
 from apps.market.models import Coverage, ShardCursor
+from apps.market.selectors import reached_ms
 from apps.outbox.transactions import retry_tx
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,13 @@ def match_shard(*, epoch: int, shard: int, reader: Reader) -> list[str]:
 
 
 def matured(*, epoch: int, shard: int) -> list[VenueOrder]:
-    """Open orders whose maturity the shard's watermark has passed."""
-    cursor = ShardCursor.objects.filter(epoch_id=epoch, shard=shard).first()
-    if cursor is None or cursor.watermark_ms is None:
+    """Open orders whose maturity the shard's watermark has passed; the market's, where nothing covers the shard."""
+    own = ShardCursor.objects.filter(epoch_id=epoch, shard=shard).values_list("watermark_ms", flat=True).first()
+    reached = reached_ms(epoch_id=epoch) if own is None else own
+    if reached is None:
         return []
-    return list(
-        VenueOrder.objects.filter(
-            epoch_id=epoch, shard=shard, status=VenueOrder.Status.OPEN, ts_mature__lte=cursor.watermark_ms
-        ).order_by("id")
-    )
+    open_orders = VenueOrder.objects.filter(epoch_id=epoch, shard=shard, status=VenueOrder.Status.OPEN)
+    return list(open_orders.filter(ts_mature__lte=reached).order_by("id"))
 
 
 def _wanted(order: VenueOrder) -> Wanted:
@@ -68,7 +67,7 @@ def outcome_of(order: VenueOrder, gap: str | None, search: Search | None) -> Out
     if gap is not None:
         return Expired(Expiry.FEED_GAP, f"the minute in which it matured is UNPROVEN ({gap})"), None
     if search is None:
-        return Expired(Expiry.FEED_GAP, "the stream around its maturity was lost"), None
+        return Expired(Expiry.FEED_GAP, "the stream around its maturity was lost, or its symbol is not delivered"), None
     quotes = [] if order.known_quote is None else [quote_from_json(order.known_quote)]
     if search.quote is not None:
         scale = Scale(order.terms["price_decimals"], order.terms["quantity_decimals"])

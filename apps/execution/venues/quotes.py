@@ -16,6 +16,7 @@ import redis
 
 from apps.bus import codec, streams
 from apps.engine.events import Event, QuoteBlock, TradeBlock, Watermark
+from apps.engine.fence import Fence
 from apps.engine.matching import TopOfBook
 from apps.engine.model import Scale
 from apps.market.segments import read_segments
@@ -111,10 +112,11 @@ class Reader:
         return searches
 
     def _events(self, entries: Entries) -> Iterator[tuple[str, list[Event]]]:
+        fence = Fence()
         for entry_id, payload in entries:
             self.entries_read += 1
             try:
-                yield entry_id, codec.decode(payload or b"")
+                yield entry_id, fence.admitted(codec.decode(payload or b""))
             except codec.CodecError:
                 yield entry_id, []  # set aside as a dead entry when it was drained
 

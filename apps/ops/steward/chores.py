@@ -18,7 +18,7 @@ from apps.bus import streams
 from apps.execution.selectors import oldest_needed_entry
 from apps.execution.services import settle_stuck
 from apps.market.models import EpochInstrument, FeedConnection, FeedEpoch, IngestRun, ShardCursor
-from apps.market.selectors import current_epoch
+from apps.market.selectors import closed_minute, current_epoch
 from apps.market.services.orders import exchange_orders
 from apps.market.services.transitions import copy_transitions
 from apps.ops.steward.loop import Chore
@@ -119,14 +119,9 @@ class Duties:
         session = current_session()
         if session is None:
             return
-        used = EpochInstrument.objects.filter(epoch=session.epoch).values("shard")
-        closed = list(
-            ShardCursor.objects.filter(epoch=session.epoch, shard__in=used).values_list("closed_minute", flat=True)
-        )
-        known = [minute for minute in closed if minute is not None]
-        if not known or len(known) < len(closed):
+        minute = closed_minute(epoch_id=session.epoch_id)
+        if minute is None:
             return
-        minute = min(known)
         marks = closes_at(epoch_id=session.epoch_id, minute=minute)
         for account in Account.objects.filter(session=session):
             record_equity(account=account, minute=minute, marks=marks)

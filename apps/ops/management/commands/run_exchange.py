@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from apps.market.selectors import current_epoch, reached_ms
+from apps.market.selectors import current_epoch, reached_ms, unread_shards
 from apps.ops.services.sessions import fingerprint
 
 MINUTE_MS = 60_000
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         if epoch is None or epoch.source != source or epoch.shard_count != settings.SHARD_COUNT:
             return None
         reached = reached_ms(epoch_id=epoch.pk)
-        if reached is None:
+        if reached is None or unread_shards(epoch_id=epoch.pk):
             return None
         now_minute = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS
         return reached if replay or reached >= now_minute else None
