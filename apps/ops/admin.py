@@ -1,4 +1,4 @@
-"""The people of the staff window: users and groups, in the looks of the other tables."""
+"""The people of the staff window: users and groups, in the looks of the other tables; and the followed symbols."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from apps.ops import admin_following
+
+__all__ = ["GroupAdmin", "UserAdmin", "admin_following"]
 
 admin.site.unregister(User)
 admin.site.unregister(Group)

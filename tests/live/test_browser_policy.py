@@ -66,6 +66,8 @@ def test_pages_of_refusal_and_people_run_under_the_policy_too(window: Window, ro
         reverse("admin:auth_user_password_change", args=(staff_user.pk,)),
         reverse("admin:auth_group_add"),
         reverse("admin:market_screenerrule_add"),
+        reverse("admin:market_epochinstrument_follow"),
+        reverse("admin:market_epochinstrument_stop_following"),
     ]
     for path in paths:
         in_both_themes(window, path)
