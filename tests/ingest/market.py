@@ -13,6 +13,7 @@ from workers.ingest.clock import Clock
 from workers.ingest.config import Instrument
 from workers.ingest.feed import Feed
 from workers.ingest.log import BoundedLog
+from workers.ingest.rest import Rest, Unlimited
 from workers.ingest.ring import TRADES_MAX, Ring
 from workers.ingest.symbols import make_states
 from workers.ingest.tally import Tally
@@ -39,13 +40,13 @@ class Bench:
         self.states = make_states(INSTRUMENTS, shard_count)
         self.ring = Ring(TOKEN, self.clock.monotonic, trades_max=trades_max)
         self.builder = Builder(TOKEN, self.states, self.ring, self.tally, self.clock)
-        warmup = Warmup(rest_url, warmup_bars, self.tally, self.clock)
+        warmup = Warmup(Rest(rest_url, Unlimited(), self.clock), warmup_bars, self.tally, self.clock)
         pauses = dict.fromkeys(range(shard_count), 0.0)
         self.feed = Feed("feed-0", self.states.values(), self.builder, warmup, self.tally, self.clock, pauses)
         self.feed.opened()
 
-    def accept(self, *symbols: str, initial: bool = True, reason: str = "ingest start") -> None:
-        self.feed.accepted(symbols or tuple(self.states), reason, initial=initial)
+    def accept(self, *symbols: str, initial: bool = True, reason: str = "ingest start", link: int = 1) -> None:
+        self.feed.accepted(symbols or tuple(self.states), reason, initial=initial, link=link)
 
     def send(self, *frames: bytes) -> None:
         for frame in frames:

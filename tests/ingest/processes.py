@@ -97,11 +97,19 @@ class Valkey:
 class Exchange(Process):
     """The local exchange replaying `files`, or its synthetic market if there are none."""
 
-    def __init__(self, files: Sequence[Path], speed: float, folder: Path, *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        speed: float,
+        folder: Path,
+        *,
+        port: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.port = port or pick_port()
         source = [argument for file in files for argument in ("--replay", str(file))] or ["--source", "synthetic"]
-        options = ["--port", str(self.port), "--speed", str(speed), *source]
-        super().__init__([sys.executable, "-m", "workers.exchange", *options], folder / "exchange.log")
+        arguments = ["--port", str(self.port), "--speed", str(speed), *source, *options]
+        super().__init__([sys.executable, "-m", "workers.exchange", *arguments], folder / "exchange.log")
         wait_until(lambda: "event=listening" in self.log or self.popen.poll() is not None, "the exchange listens", 60)
         assert self.popen.poll() is None, self.log
 

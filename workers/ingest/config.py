@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from apps.engine import timeouts
+
 DECIMALS_MAX: Final = 18
 SYMBOLS_MAX: Final = 3_000
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{4,20}")
@@ -44,7 +46,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What one ingest does. `first_entry_ids` holds, per shard, the greatest entry id that PostgreSQL knows.
 
     Either `lease` says where to wait for the right to write, or a fixed `token` is that right (tests and benches).
-    `clock_rate` seconds of the ingest's clock pass per second of the machine.
+    `clock_rate` seconds of the ingest's clock pass per second of the machine. `rotation_seconds` is the age at which a
+    connection gets its successor, less for tests.
     """
 
     epoch: Annotated[int, Meta(ge=1)]
@@ -61,6 +64,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     warmup_bars: Annotated[int, Meta(ge=0, le=999)]
     first_entry_ids: dict[str, EntryId]
     clock_rate: Annotated[float, Meta(gt=0, le=10_000)] = 1.0
+    rotation_seconds: Annotated[float, Meta(gt=0, le=timeouts.FEED_ROTATION_SECONDS)] = timeouts.FEED_ROTATION_SECONDS
 
 
 def load(path: Path) -> Config:
@@ -94,15 +98,22 @@ def _symbols_problem(instruments: list[Instrument]) -> str | None:
         return f"symbols: {len(instruments)} are named, one ingest follows 1 to {SYMBOLS_MAX}: name as many as that"
     seen: set[str] = set()
     for instrument in instruments:
-        symbol = instrument.symbol
-        if not _SYMBOL.fullmatch(symbol):
-            upper = symbol.upper()
-            hint = f"write {upper}" if _SYMBOL.fullmatch(upper) else "use 4 to 20 upper-case letters and digits"
-            return f"symbols: {symbol[:_SHOWN_MAX]!r} is not a symbol of the exchange: {hint}"
-        if symbol in seen:
-            return f"symbols: {symbol} is named twice: remove one"
-        seen.add(symbol)
+        problem = symbol_problem(instrument.symbol)
+        if problem:
+            return f"symbols: {problem}"
+        if instrument.symbol in seen:
+            return f"symbols: {instrument.symbol} is named twice: remove one"
+        seen.add(instrument.symbol)
     return None
+
+
+def symbol_problem(symbol: str) -> str | None:
+    """Why this cannot be a symbol of the exchange, and what to write instead; None if it can."""
+    if _SYMBOL.fullmatch(symbol):
+        return None
+    upper = symbol.upper()
+    hint = f"write {upper}" if _SYMBOL.fullmatch(upper) else "use 4 to 20 upper-case letters and digits"
+    return f"{symbol[:_SHOWN_MAX]!r} is not a symbol of the exchange: {hint}"
 
 
 def _urls_problem(config: Config) -> str | None:

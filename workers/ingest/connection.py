@@ -42,6 +42,7 @@ class Connection(threading.Thread):
         clock: Clock,
         dice: random.Random,
         transitions: Transitions | None = None,
+        rotation_seconds: float = timeouts.FEED_ROTATION_SECONDS,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.status = ConnectionStatus(name, symbols, since_ms=clock.wall_ms())
@@ -51,6 +52,7 @@ class Connection(threading.Thread):
         self._clock = clock
         self._dice = dice
         self._transitions = transitions or Transitions(0)
+        self._rotation_seconds = rotation_seconds
         self._backoff = Backoff(dice)
         self._stopping = threading.Event()
         self._link: Link | None = None
@@ -199,8 +201,8 @@ class Connection(threading.Thread):
     # --- rotation ---------------------------------------------------------------------------------------------------
 
     def _plan_rotation(self, link: Link) -> None:
-        jitter = timeouts.FEED_ROTATION_JITTER_SECONDS
-        self._rotate_at = link.opened_at + timeouts.FEED_ROTATION_SECONDS + self._dice.uniform(-jitter, jitter)
+        jitter = timeouts.FEED_ROTATION_JITTER_SECONDS / timeouts.FEED_ROTATION_SECONDS
+        self._rotate_at = link.opened_at + self._rotation_seconds * self._dice.uniform(1 - jitter, 1 + jitter)
 
     def _rotate(self) -> None:
         """Begin to open a successor; nothing changes for the link that delivers."""
@@ -224,7 +226,8 @@ class Connection(threading.Thread):
         if successor.handover.give_up(f"not ready after {timeouts.FEED_ROTATION_GIVE_UP_SECONDS} s"):
             self._successor = None
             successor.stop()
-            self._rotate_at = self._clock.monotonic() + timeouts.FEED_ROTATION_RETRY_SECONDS
+            retry = min(timeouts.FEED_ROTATION_RETRY_SECONDS, self._rotation_seconds)
+            self._rotate_at = self._clock.monotonic() + retry
             if self.status.state is State.ROTATING:
                 self._enter(State.STREAMING, Category.ROTATION_GIVEN_UP, successor.handover.failed)
         return None

@@ -301,7 +301,11 @@ class Feed:
             self._move(candidate)
             return
         self._discard(self.coverage.held_trades)
+        reached_ms = self.progress.newest_ms
         self._begin(candidate.link)
+        for state in self.states.values():
+            state.sieve = Sieve(0)  # it may be behind: what it repeats of quotes is old
+        self._sieves_until_ms = reached_ms + _SIEVE_KEPT_MS
         if candidate.accepted is not None:
             self.accepted(sorted(candidate.accepted), "reconnect: the link before was lost", initial=True)
         for ts_init, frame in candidate.held:
