@@ -12,6 +12,7 @@ from typing import Final
 
 GRACE_MS: Final = 200  # event time by which symbols of one connection may be sent out of step
 _SHARE_OF_NEWEST: Final = 1 / 16
+_STEP_GROWTH_MAX: Final = 4  # an interruption is no new habit
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
     def __init__(self) -> None:
         self.newest_ms = 0  # greatest round time seen
         self.settled_ms = 0  # greatest round known to be complete
-        self.round_ms = 0.0  # event time from one round to the next, as it has mostly been
+        self.round_ms: float = 0  # event time from one round to the next, as it has mostly been
         self._repeated: dict[str, int] = {}
 
     @property
@@ -31,9 +32,11 @@ class Progress:
     def round_at(self, send_ms: int) -> None:
         """A frame that carries the time of its round has arrived (its trades are already taken in)."""
         if send_ms > self.newest_ms:
-            if self.newest_ms:
-                step_ms = send_ms - self.newest_ms
-                self.round_ms += (step_ms - self.round_ms) * (_SHARE_OF_NEWEST if self.round_ms else 1)
+            if self.round_ms:
+                step_ms = min(send_ms - self.newest_ms, self.round_ms * _STEP_GROWTH_MAX)
+                self.round_ms += (step_ms - self.round_ms) * _SHARE_OF_NEWEST
+            elif self.newest_ms:
+                self.round_ms = send_ms - self.newest_ms
             self.settled_ms = self.newest_ms
             self.newest_ms = send_ms
 
