@@ -93,7 +93,7 @@ def read_health(state: State, now_ms: int) -> Health:
     database = Part("database", True, "answered")
     if state.session is None:
         return Health((database, _redis(), Part("session", False, "none is open, so nothing flows")))
-    lag_ms = _drain_lag_ms(state.session.epoch_id, now_ms)
+    lag_ms = drain_lag_ms(state.session.epoch_id, now_ms)
     waiting = _waiting(state.session.pk, now_ms)
     epoch_id = state.session.epoch_id
     parts = (
@@ -173,7 +173,7 @@ def _drain(lag_ms: int | None) -> Part:
     return Part("drain", lag_ms <= DRAIN_LAG_MAX_MS, "oldest unread entry", lag_ms)
 
 
-def _drain_lag_ms(epoch_id: int, now_ms: int) -> int | None:
+def drain_lag_ms(epoch_id: int, now_ms: int) -> int | None:
     """Age of the oldest entry that no drain has read, 0 if there is none; None if Redis does not answer.
 
     Entry ids begin with the wall time at which they were published.
