@@ -11,6 +11,7 @@ from tests.faultproxy import BOTH, DOWN, Direction
 from tests.faults.script import Step
 from tests.faults.world import World
 
+SYMBOLS: Final = ("ADAUSDT", "BTCUSDT", "DOGEUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
 RESTART_SECONDS: Final = 0.3  # after a kill -9 without a standby
 
 
@@ -24,12 +25,13 @@ class Event(NamedTuple):
 
 def events_of(step: Step) -> list[Event]:
     """The events of one step, a function of the step alone."""
-    return _KINDS.get(step.kind, _nothing)(step, random.Random(step.dice))
+    return _KINDS[step.kind](step, random.Random(step.dice))
 
 
 def heal(world: World) -> None:
     """Undo whatever still lasts."""
     world.way.heal()
+    world.command(do="heal")
     world.valkey.signal(signal.SIGCONT)
     if not world.valkey.answers():
         world.valkey.start()
@@ -68,6 +70,8 @@ def _half_open(step: Step, dice: random.Random) -> list[Event]:
 
 
 def _cut_frame(step: Step, dice: random.Random) -> list[Event]:
+    if dice.random() < 0.5:
+        return _stuck_frame(step, dice)
     count = dice.randrange(1, 6_000)
     how: Literal["reset", "close"] = dice.choice(("reset", "close"))
     return [Event(step.at, f"cut after {count} bytes", lambda world: world.way.cut_after(count, how=how))]
@@ -94,8 +98,112 @@ def _delay(step: Step, dice: random.Random) -> list[Event]:
     ]
 
 
-def _nothing(step: Step, dice: random.Random) -> list[Event]:
-    return []
+# --- the exchange -------------------------------------------------------------------------------------------------
+
+
+def _command(at: float, do: str, **options: object) -> Event:
+    words = " ".join([do, *(f"{name}={value}" for name, value in options.items())])
+    return Event(at, f"exchange: {words}", lambda world: world.command(do=do, **options))
+
+
+def _connections(dice: random.Random) -> str:
+    return dice.choice(("all", "random"))
+
+
+def _silence(step: Step, dice: random.Random) -> list[Event]:
+    """Nothing at all, then everything or only what is new; or answers to pings but no data."""
+    seconds, connections = round(step.until - step.at, 2), _connections(dice)
+    if dice.random() < 0.4:
+        return [_command(step.at, "mute_market", c=connections, seconds=seconds)]
+    return [_command(step.at, "silence", c=connections, seconds=seconds, lose=dice.random() < 0.5)]
+
+
+def _stuck_frame(step: Step, dice: random.Random) -> list[Event]:
+    """Inside a frame the exchange falls silent, closes or resets."""
+    then = dice.choice(("nothing", "nothing", "close", "reset"))
+    return [_command(step.at, "cut_frame", c=_connections(dice), then=then)]
+
+
+def _duplicate(step: Step, dice: random.Random) -> list[Event]:
+    return [_command(at, "duplicate", c="all", frames=dice.randint(1, 20)) for at in _times(step, dice)]
+
+
+def _reorder(step: Step, dice: random.Random) -> list[Event]:
+    return [_command(at, "reorder", c="all", frames=dice.randint(1, 6)) for at in _times(step, dice)]
+
+
+def _late(step: Step, dice: random.Random) -> list[Event]:
+    """From a few seconds of the market's time to more than a minute."""
+    return [
+        _command(
+            at, "late", c="all", s=_symbols(dice), trades=dice.randint(1, 8), seconds=dice.choice((0.05, 0.3, 1.3))
+        )
+        for at in _times(step, dice)
+    ]
+
+
+def _swallow(step: Step, dice: random.Random) -> list[Event]:
+    """Sent to nobody. REST tells of them, or only the klines do."""
+    told = dice.random() < 0.6
+    return [
+        _command(at, "swallow", s=_symbols(dice), trades=dice.randint(1, 5), rest=told) for at in _times(step, dice)
+    ]
+
+
+def _garbage(step: Step, dice: random.Random) -> list[Event]:
+    """Beside good frames, instead of good frames, or one wrong value among good ones."""
+    events = []
+    for at in _times(step, dice):
+        do = dice.choice(_GARBAGE)
+        options: dict[str, object] = {"frames": dice.randint(1, 3)}
+        if do in _MAY_REPLACE:
+            options["replace"] = dice.random() < 0.5
+        if do == "huge_frame":
+            options["bytes"] = dice.choice((300_000, 6_000_000))
+        events.append(_command(at, do, c="all", **options))
+    return events
+
+
+def _refused(step: Step, dice: random.Random) -> list[Event]:
+    """Refused is what is asked for anew, so the connections are reset too."""
+    seconds = round(step.until - step.at + 0.2, 2)
+    symbols = _symbols(dice) if dice.random() < 0.6 else []
+    refusal = _command(step.at, "refuse", s=symbols, seconds=seconds)
+    return [refusal, Event(step.at + 0.02, "every connection is reset", lambda world: world.way.reset())]
+
+
+def _no_ack(step: Step, dice: random.Random) -> list[Event]:
+    mode = dice.choice(("drop", "drop", "delay", "partial", "partial", "error", "unlisted", "mixed", "no_id"))
+    spoilt = _command(step.at, "ack", mode=mode, seconds=round(dice.uniform(0.05, 0.6), 2), times=dice.randint(1, 4))
+    return [spoilt, Event(step.at + 0.02, "every connection is reset", lambda world: world.way.reset())]
+
+
+def _rest(step: Step, dice: random.Random) -> list[Event]:
+    """REST fails while it is needed: for the repair of a reset."""
+    mode = dice.choice(("status", "status", "timeout", "html", "wrong_json", "broken_json", "reset"))
+    options: dict[str, object] = {"mode": mode, "seconds": round(step.until - step.at, 2)}
+    if mode == "status":
+        options["status"] = dice.choice((429, 500, 503))
+    return [
+        _command(step.at, "rest", **options),
+        Event(step.at + 0.02, "every connection is reset", lambda world: world.way.reset()),
+    ]
+
+
+def _times(step: Step, dice: random.Random) -> list[float]:
+    """One to three moments within a step."""
+    return sorted(round(dice.uniform(step.at, step.until), 2) for _ in range(dice.randint(1, 3)))
+
+
+def _symbols(dice: random.Random) -> list[str]:
+    return sorted(dice.sample(SYMBOLS, dice.randint(1, 3)))
+
+
+_MAY_REPLACE: Final = (
+    "truncate", "garbage", "unknown_oneof", "unknown_channel", "text_in_binary", "binary_in_text", "bad_utf8", "deep",
+    "empty_deals", "huge_frame",
+)  # fmt: skip
+_GARBAGE: Final = (*_MAY_REPLACE, "bad_values", "split")
 
 
 # --- our own processes ------------------------------------------------------------------------------------------------
@@ -137,6 +245,15 @@ _KINDS: Final[dict[str, Callable[[Step, random.Random], list[Event]]]] = {
     "half_open": _half_open,
     "cut_frame": _cut_frame,
     "corrupt": _corrupt,
+    "silence": _silence,
+    "duplicate": _duplicate,
+    "reorder": _reorder,
+    "late": _late,
+    "swallow": _swallow,
+    "garbage": _garbage,
+    "refused": _refused,
+    "no_ack": _no_ack,
+    "rest": _rest,
     "throttle": _throttle,
     "delay": _delay,
     "redis_stop": _redis_stop,

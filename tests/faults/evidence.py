@@ -21,6 +21,7 @@ TRADE_BLOCK: Final = 1  # tag of a block of trades on the stream
 QUOTE_BLOCK: Final = 2
 WARMUP_BAR: Final = 6
 BACKFILL: Final = 8
+OUT_OF_ORDER: Final = ("reorder", "late")
 _ENTRIES_PER_READ: Final = 500
 
 
@@ -166,21 +167,26 @@ class TornJournal(ValueError):
 
 
 def read_journal(evidence: Evidence, path: Path) -> None:
-    """Every trade that the market made, by `made` lines: {"k","s","n","t","id","p","q","side"}, numbered per symbol.
+    """Every trade that the market made, by its `made` lines, which are numbered from 1 for each symbol.
 
-    Raises `TornJournal` if a number is missing.
+    `fault` lines of the kinds `reorder` and `late` name trades that were sent out of order: there the exchange itself
+    contradicts the order of its minutes. Raises `TornJournal` if a number is missing.
     """
-    numbers: dict[str, int] = {}
+    moved: list[tuple[str, list[int]]] = []
     for row in _lines(path):
         kind = row["k"]
-        if kind == "start" and evidence.start_minute == 0:
+        if kind == "start":
             evidence.start_minute = int(row["start_ms"]) // MINUTE_MS
         elif kind == "made" and row["s"] in evidence.decimals:
-            symbol, number = row["s"], row["n"]
-            if number != numbers.setdefault(symbol, number - 1) + 1:
-                raise TornJournal(f"{symbol}: number {number} after {numbers[symbol]}")
-            numbers[symbol] = number
-            evidence.journal.setdefault(symbol, []).append(_made(row, *evidence.decimals[symbol]))
+            trades = evidence.journal.setdefault(row["s"], [])
+            trades.append(_made(row, *evidence.decimals[row["s"]]))
+            if row["n"] != len(trades):
+                raise TornJournal(f"{row['s']}: number {row['n']} is the {len(trades)}th trade")
+        elif kind == "fault" and row["do"] in OUT_OF_ORDER:
+            moved += [(row["s"], span) for span in row["n"]]
+    for symbol, (first, last) in moved:
+        for trade in evidence.journal.get(symbol, [])[first - 1 : last]:
+            evidence.disordered.add((symbol, trade.ts_ms // MINUTE_MS))
 
 
 def _made(row: dict[str, Any], price_decimals: int, quantity_decimals: int) -> Trade:

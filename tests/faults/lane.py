@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from psycopg import sql
 from apps.ops.embedded import binaries
 from apps.ops.embedded.home import open_home, pick_port
 from tests.faults.processes import REPOSITORY, python
+from tests.ingest.certificates import make_authority, server_files
 
 TEMPLATE: Final = "faults_template"
 PORT_NAMES: Final = ("valkey", "exchange", "proxy", "rest", "ingest", "standby")
@@ -71,12 +73,16 @@ class Lane:
         self.ports: dict[str, int] = {}
         for name in PORT_NAMES:
             self.ports[name] = pick_port(self.ports.values())
+        authority = make_authority(folder)
+        self.certificate = server_files(folder, authority)
+        self.tls = ssl.create_default_context(cafile=str(authority.file))
         self.redis_url = f"redis://127.0.0.1:{self.ports['valkey']}/0"
         self.environment = {
             **os.environ,
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "CDB_DATA_DIR": str(home.root),
+            "SSL_CERT_FILE": str(authority.file),  # an authority of our own, and no other
         }
         self._keeper: subprocess.Popen[str] | None = None
 

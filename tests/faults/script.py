@@ -41,6 +41,7 @@ KINDS: Final[dict[str, Kind]] = {
     "delay": Kind("the network is late and uneven", "N3", (0.5, 1.5)),
     "garbage": Kind("frames that nobody can decode", "X4", (0.2, 1.0)),
     "swallow": Kind("the exchange leaves trades out", "X5", (0.2, 1.0)),
+    "rest": Kind("REST fails while a hole is to be filled", "X10", (0.5, 2.0)),
     "late": Kind("trades come late", "X5", (0.2, 1.0)),
 }
 
@@ -60,13 +61,15 @@ class Script:
     trade_ids: bool
     tls: bool
     standby: bool
+    rotate_seconds: float | None  # of the rules' clock
     shards: int
     trades_per_second: int  # of the market's time, all symbols together
     steps: tuple[Step, ...]
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(step.kind for step in self.steps)
+        rotation = ("rotation",) if self.rotate_seconds is not None else ()
+        return (*rotation, *(step.kind for step in self.steps))
 
     def words(self) -> str:
         parts = [
@@ -85,6 +88,8 @@ def write(seed: int) -> Script:
     drawn = deck[: dice.randint(KINDS_MIN, KINDS_MAX)]
     steps = []
     for kind in drawn:
+        if kind == "rotation":
+            continue  # it happens all the time
         shortest, longest = KINDS[kind].seconds
         lasts = dice.uniform(shortest, longest)
         at = dice.uniform(CALM_SECONDS, max(CALM_SECONDS, PLAY_SECONDS - lasts))
@@ -94,6 +99,7 @@ def write(seed: int) -> Script:
         trade_ids=dice.random() < 0.6,
         tls="corrupt" in drawn or dice.random() < 0.15,
         standby="kill_ingest" in drawn and dice.random() < 0.5,
+        rotate_seconds=dice.choice((60.0, 90.0, 150.0)) if "rotation" in drawn else None,
         shards=dice.choice((1, 2, 3)),
         trades_per_second=dice.choice((4, 10, 25)),
         steps=tuple(sorted(steps)),

@@ -34,6 +34,7 @@ class Setup:
     trade_ids: bool = True
     tls: bool = False
     standby: bool = False
+    rotate_seconds: float | None = None  # of the rules' clock: how old connections become; None: as in production
     exchange_options: tuple[str, ...] = ()
 
 
@@ -107,27 +108,39 @@ class World:
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.lane.ports['proxy']}/ws"
+        return f"{'wss' if self.setup.tls else 'ws'}://127.0.0.1:{self.lane.ports['proxy']}/ws"
 
     @property
     def rest_url(self) -> str:
-        return f"http://127.0.0.1:{self.lane.ports['exchange']}"
+        return f"{'https' if self.setup.tls else 'http'}://127.0.0.1:{self.lane.ports['exchange']}"
 
     def _start_exchange(self) -> None:
         setup = self.setup
         options = ["--port", str(self.lane.ports["exchange"]), "--source", "synthetic", "--seed", str(setup.seed)]
         options += ["--speed", str(setup.speed), "--rate", str(setup.rate), "--symbols", str(setup.symbols)]
         options += ["--journal", str(self.journal), *([] if setup.trade_ids else ["--no-trade-ids"])]
+        if setup.tls:
+            certificate, key = self.lane.certificate
+            options += ["--tls-cert", str(certificate), "--tls-key", str(key)]
         command = python("workers.exchange", *options, *setup.exchange_options)
         self.exchange = Child(command, self.folder / "exchange.log")
 
     def exchange_status(self) -> dict[str, Any] | None:
         try:
-            with urllib.request.urlopen(f"{self.rest_url}/exchange/status", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.rest_url}/exchange/status", timeout=5, context=self.lane.tls) as answer:
                 found: dict[str, Any] = json.load(answer)
         except OSError:
             return None
         return found
+
+    def command(self, **command: Any) -> None:
+        """Have the exchange misbehave. Raises OSError if it does not understand."""
+        body = json.dumps(command).encode()
+        request = urllib.request.Request(
+            f"{self.rest_url}/exchange/control", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=5, context=self.lane.tls):
+            pass
 
     def event_minute(self) -> int:
         status = wait_until("the exchange answers", self.exchange_status, seconds=10)
@@ -155,8 +168,11 @@ class World:
 
     def start_ingest(self, name: str) -> None:
         self.held_down.discard(name)
-        command = python("workers.ingest", "--config", str(self.folder / f"{name}.json"))
-        self.ingests[name] = Child(command, self.folder / f"{name}.log")
+        configuration = ("--config", str(self.folder / f"{name}.json"))
+        command = python("workers.ingest", *configuration)
+        if self.setup.rotate_seconds is not None:
+            command = python("tests.faults.aged_ingest", str(self.setup.rotate_seconds), *configuration)
+        self.ingests[name] = Child(command, self.folder / f"{name}.log", self.lane.environment)
 
     def holder(self) -> str:
         """The name of the ingest that holds the lease, `ingest` if nobody does."""
