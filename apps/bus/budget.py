@@ -96,6 +96,8 @@ class RestBudget:
         self, client: redis.Redis, *, rate: float = 1.0, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.alone = False  # whether Redis was away at the last call
+        self.taken = 0  # weight, by this process
+        self.waited_seconds = 0.0  # of the machine, by this process
         self._rate = rate
         self._take_script = client.register_script(_TAKE)
         self._penalty_script = client.register_script(_PENALTY)
@@ -113,12 +115,12 @@ class RestBudget:
             self.alone = False
         except redis.RedisError:
             self.alone = True
-            return self._own.take(weight, wait_max_seconds)
+            return self._count(weight, self._own.take(weight, wait_max_seconds))
         granted, wait = bool(answer[0]), float(answer[1]) / 1_000_000
         wait = max(wait, self._own.blocked_seconds())  # a pause of ours that Redis has forgotten still holds
         if not granted:
             raise BudgetSpent(wait)
-        return wait
+        return self._count(weight, wait)
 
     def penalty(self, seconds: float) -> None:
         """The exchange asked for a pause of `seconds` of its clock: nobody calls before it is over."""
@@ -128,6 +130,21 @@ class RestBudget:
             self._penalty_script(keys=[_PENALTY_KEY], args=[max(1, round(paused * 1000))])
         except redis.RedisError:
             self.alone = True
+
+    def report(self) -> dict[str, int | float | bool]:
+        """For people: the weight this process took, the seconds it waited for that, and a pause it was asked for."""
+        return {
+            "taken": self.taken,
+            "waited_seconds": round(self.waited_seconds, 1),
+            "blocked_seconds": round(self._own.blocked_seconds(), 1),
+            "alone": self.alone,
+            "per_10_seconds": CEILING,
+        }
+
+    def _count(self, weight: int, wait: float) -> float:
+        self.taken += weight
+        self.waited_seconds += wait
+        return wait
 
 
 class _OwnBucket:

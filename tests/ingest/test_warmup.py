@@ -15,7 +15,8 @@ import pytest
 from apps.engine.events import CoverageStart, TradeBlock, WarmupBar
 from tests.ingest.market import START_MS, Bench, deals_frame, quote_frame
 from tests.ingest.processes import wait_until
-from workers.ingest.warmup import WarmupError, parse_klines
+from workers.ingest.rest import RestError, parse_klines
+from workers.ingest.warmup import bars_before
 
 MINUTE = START_MS // 60_000
 STATE = Bench().states["BTCUSDT"]  # 2 and 6 decimals
@@ -27,7 +28,7 @@ def row(minute: int, *values: str) -> list[Any]:
 
 
 def parse(rows: Any, bars: int = 60) -> list[WarmupBar]:
-    return parse_klines(json.dumps(rows).encode(), STATE, MINUTE, bars, 1)
+    return bars_before(parse_klines(json.dumps(rows).encode(), STATE), STATE.symbol, MINUTE, bars, 1)
 
 
 def test_a_row_becomes_a_bar_in_ticks_steps_and_their_product() -> None:
@@ -67,7 +68,7 @@ def test_a_minute_without_trades_is_a_bar_without_volume() -> None:
     ],
 )
 def test_a_bad_row_spoils_the_answer(rows: Any) -> None:
-    with pytest.raises(WarmupError):
+    with pytest.raises(RestError):
         parse(rows)
 
 
@@ -111,7 +112,7 @@ def begin(bench: Bench) -> list[Any]:
 
     def covered() -> bool:
         bench.feed.poll(bench.clock.monotonic())
-        return not bench.feed._segments
+        return not bench.feed.coverage.settling
 
     wait_until(covered, "coverage begins")
     return bench.events()
@@ -179,7 +180,7 @@ def test_the_bars_of_a_symbol_accepted_late_come_before_its_trades_and_hold_up_n
 
         def covered() -> bool:
             bench.feed.poll(bench.clock.monotonic())
-            return not bench.feed._segments
+            return not bench.feed.coverage.settling
 
         wait_until(covered, "coverage begins")
     assert [type(event) for event in bench.events()] == [WarmupBar, CoverageStart, TradeBlock]

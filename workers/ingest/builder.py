@@ -14,7 +14,7 @@ from apps.engine.events import (
     Watermark,
 )
 from workers.ingest.clock import Clock
-from workers.ingest.ring import BATCH_TRADES_MAX, Batch, Ring
+from workers.ingest.ring import BATCH_ROWS_MAX, BATCH_TRADES_MAX, Batch, Ring
 from workers.ingest.symbols import SymbolState
 from workers.ingest.tally import Tally
 from workers.ingest.trades import CheckedTrades
@@ -87,8 +87,13 @@ class Builder:
     def add_event(
         self, shard: int, event: Watermark | CoverageStart | CoverageEnd | Loss | WarmupBar | Backfill
     ) -> None:
-        self._batch(shard).events.append(event)
+        batch = self._batch(shard)
+        batch.events.append(event)
         self._tally.events[_NAMES[type(event)]] += 1
+        if isinstance(event, Backfill):
+            batch.repaired += len(event.ts_event)
+            if batch.rows >= BATCH_ROWS_MAX:
+                self._pass_on(batch)
 
     def flush(self, *, everything: bool = False) -> None:
         """Pass on the batches that have waited long enough, or all."""

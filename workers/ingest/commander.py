@@ -10,7 +10,7 @@ import msgspec
 import redis
 
 from apps.bus.orders import Doubt, FeedOrders, Repair, WantedSymbol, read_orders
-from workers.ingest.config import SYMBOLS_MAX, Instrument
+from workers.ingest.config import SYMBOLS_MAX, Instrument, symbol_problem
 from workers.ingest.tally import Tally
 
 READ_SECONDS: Final = 0.25
@@ -86,6 +86,10 @@ def instruments_of(orders: FeedOrders, tally: Tally) -> list[Instrument]:
             instrument = msgspec.convert(msgspec.to_builtins(each), Instrument)
         except msgspec.ValidationError as error:
             tally.drop("bad_symbol", symbol=each.symbol[:40], error=str(error))
+            continue
+        problem = symbol_problem(instrument.symbol)
+        if problem is not None:
+            tally.drop("bad_symbol", symbol=each.symbol[:40], error=problem)
             continue
         if len(wanted) >= SYMBOLS_MAX:
             tally.drop("too_many_symbols", wanted=len(orders.symbols), most=SYMBOLS_MAX)

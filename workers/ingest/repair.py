@@ -28,7 +28,7 @@ from workers.ingest.rest import (
 TRADES: Final = "trades"
 AGGREGATES: Final = "aggTrades"
 KLINES: Final = "klines"
-ROWS_MAX: Final = 50_000  # of one minute
+ROWS_MAX: Final = 20_000  # of one minute
 
 
 @dataclass(frozen=True, slots=True)

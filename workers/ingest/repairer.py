@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -34,6 +34,7 @@ from workers.ingest.tally import Tally
 LAG_MS: Final = 2_000  # event time by which REST may be behind the stream
 RECENT_MINUTES: Final = 5
 TRADES_SYMBOLS_MAX: Final = 10
+PAGES_MAX: Final = 200  # of one window
 SAY_AGAIN_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.25
 _ASK_TIME_SECONDS: Final = 5.0
@@ -64,7 +65,8 @@ class Repairer(threading.Thread):
     """Works through the minutes of the last `wish`, newest first; each attempt at most once under this token.
 
     `instruments` tells the decimals of a symbol, `event_time_ms` how far the stream has come (0: not known),
-    `may_work` whether what is found can be published, `hand_over` takes it, `say` stores an outcome for the asker.
+    `may_work` whether what is found can be published, `has_room` whether more of it fits before the stream,
+    `hand_over` takes it, `say` stores an outcome for the asker.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Repairer(threading.Thread):
         instruments: Callable[[str], Scaled | None],
         event_time_ms: Callable[[], int],
         may_work: Callable[[], bool],
+        has_room: Callable[[], bool],
         hand_over: Callable[[Backfill], None],
         say: Callable[[RepairOutcome], None],
     ) -> None:
@@ -90,6 +93,7 @@ class Repairer(threading.Thread):
         self._instruments = instruments
         self._event_time_ms = event_time_ms
         self._may_work = may_work
+        self._has_room = has_room
         self._hand_over = hand_over
         self._say = say
         self._wished: dict[Key, Repair] = {}
@@ -170,51 +174,46 @@ class Repairer(threading.Thread):
     # --- one batch --------------------------------------------------------------------------------------------------
 
     def _repair(self, batch: Batch, *, use_trades: bool) -> None:
-        """Ask, check, hand over, answer. Raises `Busy` with the batch unanswered, `Ended`."""
+        """Ask, check, hand over, answer. Raises `Busy` with what is left unanswered, `Ended`."""
         instrument = self._instruments(batch.symbol)
         if instrument is None:
             return
+        counts: Counter[str] = Counter()
+        detail = ""
+        for results in self._ask(batch, instrument, use_trades=use_trades):
+            for result in sorted(results, key=lambda one: one.minute):
+                self._conclude(batch, result)
+                counts[result.status] += 1
+                detail = detail or result.detail
+        first, last = batch.minutes[0], batch.minutes[-1]
+        log.event("repair", symbol=batch.symbol, first=first, last=last, minutes=counts, detail=detail)
+
+    def _ask(self, batch: Batch, instrument: Scaled, *, use_trades: bool) -> Iterator[list[Result]]:
+        """A result for every minute of the batch, some at a time, so that no day lies in memory. Raises `Busy`."""
+        newest = batch.minutes[-1]
         try:
-            results = self._ask(batch, instrument, use_trades=use_trades)
+            klines = self._rest.klines(instrument, batch.minutes[0], newest)
         except Busy:
             raise
         except RestError as error:
-            results = {minute: Result(minute, FAILED, str(error)) for minute in batch.minutes}
-        filled = [result for result in results.values() if result.status == FILLED]
-        log.event(
-            "repair",
-            symbol=batch.symbol,
-            minutes=len(results),
-            filled=len(filled),
-            rows=sum(len(result.rows) for result in filled),
-            first=batch.minutes[0],
-            last=batch.minutes[-1],
-            detail=next((result.detail for result in results.values() if result.detail), ""),
-        )
-        for result in results.values():
-            self._conclude(batch, result)
-
-    def _ask(self, batch: Batch, instrument: Scaled, *, use_trades: bool) -> dict[int, Result]:
-        """A result for every minute of the batch, oldest first. Raises `RestError` if nothing was learned, `Busy`."""
-        klines = self._rest.klines(instrument, batch.minutes[0], batch.minutes[-1])
-        newest = batch.minutes[-1]
-        results: dict[int, Result] = {}
-        open_minutes = []
-        for minute in batch.minutes:
-            kline = klines.get(minute)
-            settled_long_ago = minute < newest - RECENT_MINUTES
-            if kline is None or (not kline.volume and settled_long_ago):
-                results[minute] = settle(minute, KLINES, (), kline, instrument)
-            else:
-                open_minutes.append(minute)
-        if use_trades and open_minutes:
-            results |= self._from_trades(open_minutes, klines, instrument)
-        left = [minute for minute in open_minutes if minute not in results]
+            yield [Result(minute, FAILED, str(error)) for minute in batch.minutes]
+            return
+        known = {minute: kline for minute, kline in klines.items() if kline.volume or minute >= newest - RECENT_MINUTES}
+        yield [
+            settle(minute, KLINES, (), klines.get(minute), instrument)
+            for minute in batch.minutes
+            if minute not in known
+        ]
+        left = [minute for minute in batch.minutes if minute in known]
+        if use_trades and left:
+            told = self._from_trades(left, known, instrument)
+            yield told
+            done = {result.minute for result in told}
+            left = [minute for minute in left if minute not in done]
         for window in windows(left):
-            results |= self._from_aggregates(window, klines, instrument)
-        return {minute: results[minute] for minute in batch.minutes}
+            yield self._from_aggregates(window, known, instrument)
 
-    def _from_trades(self, minutes: list[int], klines: Mapping[int, Kline], instrument: Scaled) -> dict[int, Result]:
+    def _from_trades(self, minutes: list[int], klines: Mapping[int, Kline], instrument: Scaled) -> list[Result]:
         """The minutes that the last trades reach back to, and that they tell whole."""
         try:
             trades = self._rest.last_trades(instrument)
@@ -222,35 +221,37 @@ class Repairer(threading.Thread):
             raise
         except RestError as error:
             self._tally.log.warn("repair", "no trades", symbol=instrument.symbol, error=str(error))
-            return {}
+            return []
         reach = reach_ms(trades)
-        results = {
-            minute: settle(minute, TRADES, rows_of(trades, minute), klines[minute], instrument)
+        results = [
+            settle(minute, TRADES, rows_of(trades, minute), klines[minute], instrument)
             for minute in minutes
             if minute * MINUTE_MS >= reach
-        }
-        return {minute: result for minute, result in results.items() if result.status == FILLED}
+        ]
+        return [result for result in results if result.status == FILLED]
 
     def _from_aggregates(
         self, newest_first: list[int], klines: Mapping[int, Kline], instrument: Scaled
-    ) -> dict[int, Result]:
+    ) -> list[Result]:
         pages = Pages(newest_first)
-        problem = ""
+        problem = f"more than {PAGES_MAX} pages"
         try:
-            while (window := pages.next()) is not None:
+            for _ in range(PAGES_MAX):
+                if (window := pages.next()) is None:
+                    break
                 pages.add(self._rest.aggregates(instrument, *window))
         except Busy:
             raise
         except RestError as error:
             problem = str(error)
-        results = {}
+        results = []
         for minute in newest_first:
             if pages.is_cut(minute):
-                results[minute] = cut(minute, AGGREGATES)
-            elif problem and not pages.is_known(minute):
-                results[minute] = Result(minute, FAILED, problem, AGGREGATES)
+                results.append(cut(minute, AGGREGATES))
+            elif not pages.is_known(minute):
+                results.append(Result(minute, FAILED, problem, AGGREGATES))
             else:
-                results[minute] = settle(minute, AGGREGATES, pages.rows(minute), klines[minute], instrument)
+                results.append(settle(minute, AGGREGATES, pages.rows(minute), klines[minute], instrument))
         return results
 
     # --- answers ----------------------------------------------------------------------------------------------------
@@ -258,6 +259,8 @@ class Repairer(threading.Thread):
     def _conclude(self, batch: Batch, result: Result) -> None:
         """The event first, then the outcome: whoever reads `filled` may rely on the event being on its way."""
         if result.status == FILLED:
+            while not self._has_room() and not self._stopping.is_set():
+                self._stopping.wait(_IDLE_SECONDS)
             self._hand_over(self._event(batch.symbol, result))
             self.rows += len(result.rows)
         self.counts[result.status] += 1

@@ -56,6 +56,11 @@ class Report:
         self.right = right
         self.standby = False  # whether another ingest waits to take over
         self._publisher = publisher
+        self._parts: dict[str, Callable[[], object]] = {}
+
+    def add(self, name: str, part: Callable[[], object]) -> None:
+        """Have the feed state tell under this name what `part` returns at the time."""
+        self._parts[name] = part
 
     def feed_state(self) -> dict[str, Any]:
         """As the readers of `feed_state:<epoch>` expect it; all times are wall clock ms except event_time_ms."""
@@ -80,6 +85,7 @@ class Report:
                 "oldest_ms": self._ring_oldest_ms(),
                 "overflowed": self.ring.overflowed,
             },
+            **{name: part() for name, part in self._parts.items()},
         }
 
     def health(self) -> tuple[bool, dict[str, Any]]:

@@ -131,7 +131,7 @@ class _AggregateRow(msgspec.Struct):
 
 
 class Rest:
-    """Belongs to one thread. Waits for its turn in the budget; `ended` cuts every wait short."""
+    """Safe to share between threads. Each call waits for its turn in the budget; `ended` cuts that short."""
 
     def __init__(self, url: str, budget: Budget, clock: Clock, ended: threading.Event | None = None) -> None:
         self._url = urlsplit(url)
@@ -175,6 +175,10 @@ class Rest:
         """The newest minutes, the open one included, as the exchange orders them. Raises `RestError`, `Ended`."""
         body = self._get("klines", symbol=instrument.symbol, interval="1m", limit=count)
         return parse_klines(body, instrument)
+
+    def pause(self, seconds: float) -> bool:
+        """Rest for so long; True if the ingest stops meanwhile."""
+        return self._ended.wait(seconds)
 
     # --- one call ---------------------------------------------------------------------------------------------------
 

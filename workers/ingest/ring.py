@@ -13,27 +13,29 @@ from apps.engine.events import CoverageEnd, CoverageStart, Event, Loss, QuoteBlo
 TRADES_MAX: Final = 60_000
 ROWS_MAX: Final = 200_000
 BATCH_TRADES_MAX: Final = 500
-_BATCH_ROWS_MAX: Final = 2_000
+BATCH_ROWS_MAX: Final = 2_000
 
 
 @dataclass(slots=True)
 class Batch:
-    """Events of one shard that become one entry. `rows` counts trades, quotes and all other events."""
+    """Events of one shard that become one entry. `rows` counts trades, quotes, rows of repairs and all events."""
 
     shard: int
     opened_at: float
     events: list[Event] = field(default_factory=list)
     trades: int = 0
     quotes: int = 0
+    repaired: int = 0  # rows of repairs
 
     @property
     def rows(self) -> int:
-        return self.trades + self.quotes + len(self.events)
+        return self.trades + self.quotes + self.repaired + len(self.events)
 
     def append(self, other: Batch) -> None:
         self.events += other.events
         self.trades += other.trades
         self.quotes += other.quotes
+        self.repaired += other.repaired
 
 
 class Ring:
@@ -62,6 +64,11 @@ class Ring:
         return self._trades
 
     @property
+    def rows(self) -> int:
+        """Rows of any kind that wait or are being published."""
+        return self._rows
+
+    @property
     def oldest_at(self) -> float | None:
         """When the oldest waiting batch was opened, in the ring's clock."""
         with self._changed:
@@ -81,7 +88,7 @@ class Ring:
             if (
                 newest is not None
                 and newest.trades + batch.trades <= BATCH_TRADES_MAX
-                and newest.rows + batch.rows <= _BATCH_ROWS_MAX
+                and newest.rows + batch.rows <= BATCH_ROWS_MAX
             ):
                 newest.append(batch)
             else:

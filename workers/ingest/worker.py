@@ -13,7 +13,9 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from apps.bus import clients
+from apps.bus.budget import RestBudget
 from apps.bus.doorbell import Doorbell
+from apps.bus.orders import write_outcome
 from workers.ingest import log, stored
 from workers.ingest.bell import Bell
 from workers.ingest.builder import Builder
@@ -23,11 +25,13 @@ from workers.ingest.config import Config
 from workers.ingest.connection import Connection
 from workers.ingest.consumer import Consumer
 from workers.ingest.feeds import Feeds
-from workers.ingest.inbox import Doubted, Inbox
+from workers.ingest.inbox import Doubted, Inbox, Repaired
 from workers.ingest.lease import Right
 from workers.ingest.metrics import IngestCollector, publish_latency
 from workers.ingest.publisher import EntryIds, Publisher
+from workers.ingest.repairer import Repairer
 from workers.ingest.report import Report, Reporter
+from workers.ingest.rest import Rest
 from workers.ingest.ring import Ring
 from workers.ingest.roster import Roster
 from workers.ingest.standby import Turn, wait_for_turn
@@ -43,6 +47,9 @@ FENCED: Final = 3
 FLUSH_SECONDS: Final = 2
 _STOP_READING_SECONDS: Final = 1.5
 _REDIS_RETRY_SECONDS: Final = 0.5
+# What is live goes first: repairs wait while so much of it waits already.
+_REPAIR_ROWS_MAX: Final = 20_000
+_REPAIR_FRAMES_MAX: Final = 2_000
 
 
 @dataclass(slots=True)
@@ -144,6 +151,7 @@ class _Threads:
         self._clock = clock
         self._registry = registry
         self._inbox = Inbox()
+        self._ended = threading.Event()
         self._bell = Bell(lambda shard: doorbell.ring(config.epoch, shard), tally, clock)
         ring = Ring(token, clock.monotonic)
         self._publisher = Publisher(
@@ -163,24 +171,30 @@ class _Threads:
 
         def make(name: str, symbols: tuple[str, ...]) -> Connection:
             own_dice = random.Random(dice.random())
-            return Connection(name, symbols, config.ws_url, self._inbox, tally, clock, own_dice, transitions)
+            common = self._inbox, tally, clock, own_dice, transitions, config.rotation_seconds
+            return Connection(name, symbols, config.ws_url, *common)
 
         self._wanted = config.symbols
         self._roster = Roster(make, self._inbox)
         builder = Builder(token, states, ring, tally, clock)
-        warmup = Warmup(config.rest_url, config.warmup_bars, tally, clock)
+        budget = RestBudget(clients.glance(config.redis_url), rate=clock.rate)
+        warmup = Warmup(Rest(config.rest_url, budget, clock, self._ended), config.warmup_bars, tally, clock)
         ask_again = self._roster.subscribe_again
         feeds = Feeds(states, config.shard_count, builder, warmup, tally, clock, ask_again)
         self._consumer = Consumer(feeds, self._inbox, builder, clock)
+        rest = Rest(config.rest_url, budget, clock, self._ended)
+        self._repairer = self._make_repairer(config, right, rest, clock, tally, states, ring)
         self._commander = Commander(
             clients.reader(config.redis_url),
             config.epoch,
             tally,
             on_symbols=self._roster.want,
             on_doubts=lambda doubts: self._inbox.put(Doubted(tuple(doubts))),
-            on_repairs=list,
+            on_repairs=self._repairer.wish,
         )
         self._report = Report(right, self._roster, feeds, transitions, tally, ring, self._inbox, self._publisher, clock)
+        self._report.add("repairs", self._repairer.report)
+        self._report.add("budget", budget.report)
         self._reporter = Reporter(clients.writer(config.redis_url), config.epoch, self._report, on_fenced)
 
     def start(self) -> None:
@@ -189,11 +203,14 @@ class _Threads:
         for thread in (self._bell, self._publisher, self._consumer, self._reporter):
             thread.start()
         self._roster.want(self._wanted)
+        self._repairer.start()
         self._commander.start()
 
     def flush(self) -> None:
         """Stop reading, pass on what was read, publish it within two seconds."""
+        self._ended.set()
         self._commander.stop()
+        self._repairer.stop()
         connections = self._roster.stop()
         deadline = self._clock.monotonic() + _STOP_READING_SECONDS
         for connection in connections:
@@ -207,3 +224,27 @@ class _Threads:
         self._reporter.stop()
         unpublished = self._report.ring.trades
         log.event("flushed", level=logging.WARNING if unpublished else logging.INFO, unpublished_trades=unpublished)
+
+    def _make_repairer(
+        self,
+        config: Config,
+        right: Right,
+        rest: Rest,
+        clock: Clock,
+        tally: Tally,
+        states: dict[str, SymbolState],
+        ring: Ring,
+    ) -> Repairer:
+        answers = clients.writer(config.redis_url)
+        return Repairer(
+            right.token,
+            rest,
+            clock,
+            tally,
+            instruments=states.get,
+            event_time_ms=lambda: tally.event_time_ms,
+            may_work=lambda: right.valid() and self._publisher.reachable,
+            has_room=lambda: ring.rows < _REPAIR_ROWS_MAX and self._inbox.frames < _REPAIR_FRAMES_MAX,
+            hand_over=lambda event: self._inbox.put(Repaired((event,))),
+            say=lambda outcome: write_outcome(answers, config.epoch, outcome),
+        )
