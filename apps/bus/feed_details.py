@@ -58,8 +58,21 @@ class RepairDetails(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
+class BudgetDetails(msgspec.Struct, frozen=True):
+    """The ingest's use of the REST budget: weight taken since the start, what it waited for that, and the ceiling.
+
+    `blocked_seconds`: for how long the exchange has asked everybody to pause; `alone`: without Redis, each for itself.
+    """
+
+    taken: int = 0
+    waited_seconds: float = 0
+    blocked_seconds: float = 0
+    alone: bool = False
+    per_10_seconds: int | None = None
+
+
 class FeedDetails(msgspec.Struct, frozen=True):
-    """The whole report. `budget` holds the figures of the shared REST budget under the names that its owner gives."""
+    """The whole report."""
 
     written_ms: int
     connections: list[ConnectionDetails] = []
@@ -67,7 +80,7 @@ class FeedDetails(msgspec.Struct, frozen=True):
     standby: bool | None = None
     ring: RingDetails | None = None
     repairs: RepairDetails | None = None
-    budget: dict[str, int | float | str | bool | None] = {}
+    budget: BudgetDetails | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(FeedDetails)

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 
 from apps.bus.clients import glance
 from apps.bus.feed import BLOCKED, DELIVERING
-from apps.bus.feed_details import ConnectionDetails, FeedDetails, read_details
+from apps.bus.feed_details import BudgetDetails, ConnectionDetails, FeedDetails, read_details
 from apps.engine import timeouts
 from apps.live import coverage
 from apps.live.sources import State
@@ -102,9 +102,21 @@ def _state(state: State, details: FeedDetails | None, now_ms: int) -> dict[str, 
         "standby": details.standby if details else None,
         "ring": details.ring if details else None,
         "repairs": details.repairs if details else None,
-        "budget": [(name.replace("_", " "), value) for name, value in details.budget.items()] if details else [],
+        "budget": _budget(details.budget) if details and details.budget else "",
         "lease": _lease(state.session.epoch_id, now_ms),
     }  # fmt: skip
+
+
+def _budget(budget: BudgetDetails) -> str:
+    ceiling = "" if budget.per_10_seconds is None else f"; at most {budget.per_10_seconds} in 10 s"
+    parts = [f"weight {numbers.count(budget.taken)} since the start{ceiling}"]
+    if budget.waited_seconds >= 1:
+        parts.append(f"waited {times.duration(int(budget.waited_seconds * 1000))} for its turn")
+    if budget.blocked_seconds:
+        parts.append(f"▲ the exchange asks for a pause of {times.duration(int(budget.blocked_seconds * 1000))}")
+    if budget.alone:
+        parts.append("▲ Redis is away, each process keeps to a tenth")
+    return "; ".join(parts)
 
 
 def _lease(epoch_id: int, now_ms: int) -> dict[str, Any] | None:

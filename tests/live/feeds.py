@@ -50,7 +50,7 @@ def write_report(client: redis.Redis, epoch_id: int, *connections: dict[str, Any
         "standby": True,
         "ring": {"trades": 0, "oldest_ms": None, "overflowed": 0},
         "repairs": {"waiting": 2, "filled": 118, "failed": 1},
-        "budget": {"weight_left": 27},
+        "budget": {"taken": 1234, "waited_seconds": 2.5, "blocked_seconds": 0.0, "alone": False, "per_10_seconds": 150},
         **fields,
     }
     client.set(feed_state_key(epoch_id), json.dumps(body), px=60_000)
