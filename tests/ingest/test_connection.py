@@ -9,23 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from apps.engine import timeouts
 from tests.ingest.market import deals_frame
 from tests.ingest.processes import wait_until
 from tests.ingest.scripted import Visit, refusing, scripted
 from workers.ingest.channels import channels_of, deals_channel
 from workers.ingest.clock import Clock
 from workers.ingest.connection import Connection
-from workers.ingest.inbox import FRAMES_MAX, Accepted, Closed, Frames, Inbox, Item, Opened
+from workers.ingest.inbox import FRAMES_MAX, Accepted, Closed, Frames, Inbox, Item, Opened, Refused
 from workers.ingest.log import BoundedLog
 from workers.ingest.status import State
 from workers.ingest.tally import Tally
+from workers.ingest.transitions import Transitions
 
 RATE = 40.0
-Kind = TypeVar("Kind", Opened, Accepted, Frames, Closed)
+Kind = TypeVar("Kind", Opened, Accepted, Frames, Closed, Refused)
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 FRAME = deals_frame("BTCUSDT", [("1.00", "1", 1, 5, "a")], 5)
 
@@ -33,11 +35,15 @@ FRAME = deals_frame("BTCUSDT", [("1.00", "1", 1, 5, "a")], 5)
 class Watched:
     """A running connection and everything it handed over."""
 
-    def __init__(self, url: str, frames_max: int) -> None:
+    def __init__(self, url: str, frames_max: int, rotation_seconds: float) -> None:
         clock = Clock(RATE)
         self.inbox = Inbox(frames_max)
         self.tally = Tally(BoundedLog(clock.monotonic))
-        self.connection = Connection("feed-0", SYMBOLS, url, self.inbox, self.tally, clock, random.Random(1))
+        transitions = Transitions(1)
+        self.connection = Connection(
+            "feed-0", SYMBOLS, url, self.inbox, self.tally, clock, random.Random(1), transitions, rotation_seconds
+        )
+        self.transitions: list[dict[str, Any]] = []
         self.status = self.connection.status
         self.items: list[Item] = []
 
@@ -59,8 +65,10 @@ class Watched:
 
 
 @contextmanager
-def watching(url: str, frames_max: int = FRAMES_MAX) -> Iterator[Watched]:
-    watched = Watched(url, frames_max)
+def watching(
+    url: str, frames_max: int = FRAMES_MAX, rotation_seconds: float = timeouts.FEED_ROTATION_SECONDS
+) -> Iterator[Watched]:
+    watched = Watched(url, frames_max, rotation_seconds)
     watched.connection.start()
     try:
         yield watched
