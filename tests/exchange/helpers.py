@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 from apps.engine.recording import HEADER, InstrumentSpec, Recording, parse_recording
 from proto.gen.push_pb2 import PushDataV3ApiWrapper
+from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
@@ -87,6 +90,23 @@ class Client:
         await self.send("SUBSCRIPTION", *channels)
         return str((await self.next_text())["msg"])
 
+    async def command(self, do: str, **options: Any) -> list[int]:
+        """Order a fault; the numbers of the connections it means."""
+        async with self.http.post(f"{self.address}/exchange/control", json={"do": do, **options}) as answer:
+            assert answer.status == 200, await answer.text()
+            found: list[int] = (await answer.json())["applied"][0]["c"]
+            return found
+
+    async def messages_until(
+        self, done: Callable[[aiohttp.WSMessage], bool], timeout_seconds: float = 10.0
+    ) -> list[aiohttp.WSMessage]:
+        """Messages as they come, undecoded, up to the one that `done` says is the last."""
+        messages: list[aiohttp.WSMessage] = []
+        async with asyncio.timeout(timeout_seconds):
+            while not messages or not done(messages[-1]):
+                messages.append(await self.socket.receive())
+        return messages
+
     async def next_text(self, timeout_seconds: float = 5.0) -> Any:
         """The next control answer."""
         async with asyncio.timeout(timeout_seconds):
@@ -131,17 +151,42 @@ async def eventually(condition: Callable[[], bool], timeout_seconds: float = 10.
 
 @asynccontextmanager
 async def exchange(
-    source: MarketSource, *, speed: float = 1.0, limits: Limits | None = None, lines: list[str] | None = None
+    source: MarketSource,
+    *,
+    speed: float = 1.0,
+    limits: Limits | None = None,
+    lines: list[str] | None = None,
+    journal: Path | None = None,
+    **options: Any,
 ) -> AsyncIterator[ExchangeServer]:
     """A running exchange; its log goes to `lines`."""
     log = EventLog(write=(lines if lines is not None else []).append)
-    async with running(ExchangeServer(source, speed=speed, limits=limits, log=log)) as server:
+    written = Journal(journal, source, lambda: 0)
+    server = ExchangeServer(source, speed=speed, limits=limits, log=log, journal=written, **options)
+    async with running(server):
         yield server
+
+
+def rows_of(journal: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The journal's lines of some kinds."""
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    return [row for row in rows if row["k"] in kinds]
+
+
+def numbers_sent(journal: Path, connection: int, symbol: str) -> list[int]:
+    """Every number of a symbol that was sent to a connection, in order, repeated if it was sent twice."""
+    sent = [row for row in rows_of(journal, "sent") if row["c"] == connection and row["s"] == symbol]
+    return [number for row in sent for number in range(row["n"][0], row["n"][1] + 1)]
 
 
 @asynccontextmanager
 async def connected(server: ExchangeServer) -> AsyncIterator[Client]:
     """One client of the exchange."""
-    address = f"http://127.0.0.1:{server.port}"
-    async with aiohttp.ClientSession() as http, http.ws_connect(f"{address}/ws", max_msg_size=0) as socket:
-        yield Client(http, socket, address)
+    async with aiohttp.ClientSession() as http:
+        address = f"http://127.0.0.1:{server.port}"
+        # The server may have made the socket unusable, so leaving waits for no farewell.
+        socket = await http.ws_connect(f"{address}/ws", max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=0.2))
+        try:
+            yield Client(http, socket, address)
+        finally:
+            await socket.close()

@@ -98,8 +98,8 @@ def _speed(text: str) -> float:
 
 def _rate(text: str) -> float:
     rate = float(text)
-    if not (math.isfinite(rate) and 1 <= rate <= 10_000):
-        raise argparse.ArgumentTypeError(f"{text} is not a rate between 1 and 10,000")
+    if not (math.isfinite(rate) and 1 <= rate <= 1_000):
+        raise argparse.ArgumentTypeError(f"{text} is not a rate between 1 and 1,000")
     return rate
 
 

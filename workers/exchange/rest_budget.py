@@ -54,12 +54,20 @@ class RestBudget:
         self._forget(now)
         if self.limit is not None and self._weight + weight > self.limit:
             self.refused += 1
-            return max((self._spent[0][0] + self._window_seconds - now) * self._rate, 0.0)
+            return self._wait_seconds(self._weight + weight - self.limit, now) * self._rate
         self.requests += 1
         self._spent.append((now, weight))
         self._weight += weight
         self.weight_peak = max(self.weight_peak, self._weight)
         return None
+
+    def _wait_seconds(self, excess: int, now: float) -> float:
+        """Until so much weight has left the window."""
+        for spent_at, weight in self._spent:
+            excess -= weight
+            if excess <= 0:
+                return max(spent_at + self._window_seconds - now, 0.0)
+        return self._window_seconds  # it weighs more than the window bears
 
     def _forget(self, now: float) -> None:
         while self._spent and now - self._spent[0][0] >= self._window_seconds:

@@ -186,6 +186,7 @@ class ConnectionFaults:
             self._note("reorder", s=symbol, n=kept.spans)
             return [plain, Outgoing(kept.frame, symbol, kept.spans, "reordered")]
         if armed is None:
+            self._connection.recent.append(parcel)
             return [plain]
         return self._strike(armed, parcel, plain)
 
