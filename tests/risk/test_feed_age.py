@@ -66,6 +66,18 @@ def test_a_connection_that_does_not_stream_has_no_age(redis_client: redis.Redis,
     assert age(redis_client, connection(state=state)) == FeedAge(None, f"connection 1 is {state}")
 
 
+def test_a_connection_whose_successor_is_being_tried_still_delivers(redis_client: redis.Redis) -> None:
+    assert age(redis_client, connection(state="ROTATING")) == FeedAge(300)
+
+
+def test_a_refused_symbol_has_no_age_and_the_others_of_its_connection_have(redis_client: redis.Redis) -> None:
+    refused = {"spot@public.aggre.deals.v3.api.pb@100ms@ABCUSDT": "Blocked!"}
+    shared = connection(symbols=["XRPUSDT", "ABCUSDT"], refused=refused)
+    assert age(redis_client, shared) == FeedAge(300)
+    found = feed_age(redis_client, epoch=7, symbol="ABCUSDT", now_ms=NOW_MS)
+    assert found == FeedAge(None, "the exchange refuses ABCUSDT")
+
+
 def test_a_connection_that_has_received_nothing_has_no_age(redis_client: redis.Redis) -> None:
     found = age(redis_client, connection(last_frame_ms=None, last_pong_ms=None))
     assert found == FeedAge(None, "nothing was received from connection 1 yet")
