@@ -12,13 +12,15 @@ from celery import current_app
 from django.conf import settings
 
 from apps.bus import clients, streams
+from apps.bus.orders import read_orders, write_outcome
 from apps.bus.streams import Appender
-from apps.market.models import FeedConnection, IngestRun
+from apps.market.models import Coverage, FeedConnection, FeedTransition, IngestRun
 from apps.ops.steward.chores import RETENTION_MS, Duties, now_ms
 from apps.ops.steward.loop import Chore, Loop
 from apps.portfolio.models import EquityPoint
 from tests import factories
 from tests.factories import START_MINUTE
+from tests.market.ledger import answer, hole, member
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +60,6 @@ def test_a_shard_that_is_being_read_is_left_alone(duties: Duties, redis_client: 
 
 def test_the_report_of_the_ingest_becomes_rows(duties: Duties) -> None:
     epoch = factories.FeedEpochFactory.create()
-    factories.IngestRunFactory.create(epoch=epoch, token=7)
     connection: dict[str, Any] = {
         "name": "feed-0", "state": "STREAMING", "reason": None, "since_ms": 1_000, "last_frame_ms": 2_000,
         "last_pong_ms": None, "subscriptions": 4, "refused": {}, "reconnects": 1, "symbols": [],
@@ -69,10 +70,41 @@ def test_the_report_of_the_ingest_becomes_rows(duties: Duties) -> None:
     }  # fmt: skip
     duties.writer.set(streams.feed_state_key(epoch.pk), json.dumps(report))
     duties.note_feed()
-    run = IngestRun.objects.get(token=7)
+    duties.note_feed()
+    run = IngestRun.objects.get(epoch=epoch, token=7)
     assert (run.received, run.decoded, run.published, run.dropped) == (9, 8, 7, {"bad_price": 1})
     row = FeedConnection.objects.get(epoch=epoch)
     assert (row.state, row.subscriptions, row.reconnects, row.last_pong_at) == ("STREAMING", 4, 1, None)
+
+
+def test_the_wish_of_the_running_feed_is_written_and_its_answers_are_taken(
+    duties: Duties, redis_client: redis.Redis
+) -> None:
+    duties.pass_orders()  # no feed: nothing to ask for
+    assert redis_client.dbsize() == 0
+    epoch = factories.FeedEpochFactory.create()
+    xrp = member(epoch, "XRPUSDT")
+    hole(xrp, 0, due_ms=now_ms() - 1)
+    duties.pass_orders()
+    written = read_orders(duties.reader, epoch.pk)
+    assert written is not None
+    assert (len(written.symbols), len(written.repairs)) == (1, 1)
+    write_outcome(duties.writer, epoch.pk, answer(xrp, 0))
+    duties.pass_orders()
+    assert Coverage.objects.get().attempts == 1
+    written = read_orders(duties.reader, epoch.pk)
+    assert written is not None
+    assert written.repairs == []
+
+
+def test_changes_of_state_are_kept(duties: Duties) -> None:
+    duties.keep_transitions()
+    epoch = factories.FeedEpochFactory.create()
+    change = {"token": 7, "connection": "feed-0", "at_ms": 5, "from": None, "to": "CONNECTING", "category": "started"}
+    duties.writer.xadd(streams.transitions_key(epoch.pk), {"b": json.dumps(change)})
+    duties.keep_transitions()
+    duties.keep_transitions()
+    assert FeedTransition.objects.get().to_state == "CONNECTING"
 
 
 def test_equity_is_recorded_once_per_minute_that_every_shard_has_closed(duties: Duties) -> None:
