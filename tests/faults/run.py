@@ -138,6 +138,7 @@ def _settle(world: World) -> None:
     target = world.event_minute() + FURTHER_MINUTES
     _wait(world, f"every shard has closed minute {target}", lambda: world.closed_through(target), SETTLE_SECONDS)
     _wait(world, f"the sweep has passed minute {target}", lambda: world.swept_through(target), SETTLE_SECONDS)
+    _wait(world, "no repair is due", lambda: world.repairs_due() == 0, SETTLE_SECONDS)
 
 
 def _keeper_faults(answer: dict[str, Any]) -> list[str]:
