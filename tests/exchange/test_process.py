@@ -110,6 +110,13 @@ def test_a_bad_recording_is_one_line_and_exit_code_two(tmp_path: Path, case: str
         ["--source", "synthetic", "--speed", "nan"],
         ["--source", "synthetic", "--port", "70000"],
         ["--source", "synthetic", "--resume-ms", "-1"],
+        ["--source", "synthetic", "--rate", "0.5"],
+        ["--source", "synthetic", "--rate", "inf"],
+        ["--source", "synthetic", "--symbols", "0"],
+        ["--source", "synthetic", "--symbols", "5001"],
+        ["--source", "synthetic", "--symbols", "btcusdt"],
+        ["--source", "synthetic", "--trades-per-second", "0"],
+        ["--source", "synthetic", "--script", "/nowhere/script.json"],
     ],
 )
 def test_bad_arguments_end_with_code_two(arguments: list[str]) -> None:
@@ -141,3 +148,26 @@ def test_a_signal_ends_it_cleanly_within_two_seconds(signal_number: signal.Signa
             assert "event=stopped" in process.stderr.read()
         finally:
             process.kill()
+
+
+def test_a_busy_market_with_a_journal_and_a_script_is_one_command(tmp_path: Path) -> None:
+    journal, script = tmp_path / "journal.jsonl", tmp_path / "script.json"
+    script.write_text('[{"at_s": 0, "do": "clock_skew", "ms": 5}]')
+    options = ["--source", "synthetic", "--symbols", 300, "--trades-per-second", 200, "--quotes-per-second", 1000]
+    options += ["--rate", 60, "--no-trade-ids", "--quote-repeat-ms", 100, "--no-rest-limit"]
+    command = _command(*options, "--journal", journal, "--script", script, "--fault-seed", 3)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            match = re.search(r"event=listening .*port=(\d+) .*symbols=300", process.stderr.readline())
+            assert match
+            assert "event=fault do=clock_skew" in process.stderr.readline()
+            with urllib.request.urlopen(f"http://127.0.0.1:{match[1]}/exchange/status", timeout=5) as answer:
+                assert json.load(answer)["rest"]["limit"] is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=5) == 0
+        finally:
+            process.kill()
+    start, *rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert (start["k"], start["rate"], start["trade_ids"], len(start["symbols"])) == ("start", 60.0, False, 300)
+    assert {"command", "fault"} <= {row["k"] for row in rows}
