@@ -115,3 +115,4 @@ class Builder:
         for symbol in self._ring.put(batch):
             self._states[symbol].published_quote = None
         self._tally.trades_overflowed = self._ring.overflowed
+        self._ring.wait_for_room()

@@ -6,6 +6,7 @@ from typing import Final
 
 INT64_MAX: Final = 2**63 - 1
 _DIGITS_MAX: Final = 40
+_KNOWN_MAX: Final = 20_000  # texts per number of decimals, for all symbols together: two or three megabytes
 
 
 class BadNumber(ValueError):
@@ -40,3 +41,32 @@ def to_units(text: str, decimals: int) -> int:
     if units > INT64_MAX:
         raise BadNumber("too_large")
     return units
+
+
+class KnownUnits(dict[str, int]):
+    """`to_units` for one number of decimals that remembers its answers: prices come again and again.
+
+    `known[text]` raises `BadNumber`; a refused text is not remembered. Starts anew when it is full.
+    """
+
+    def __init__(self, decimals: int) -> None:
+        super().__init__()
+        self._decimals = decimals
+
+    def __missing__(self, text: str) -> int:
+        units = to_units(text, self._decimals)
+        if len(self) >= _KNOWN_MAX:
+            self.clear()
+        self[text] = units
+        return units
+
+
+_known: Final[dict[int, KnownUnits]] = {}
+
+
+def known_units(decimals: int) -> KnownUnits:
+    """The memory for this number of decimals. For one thread."""
+    known = _known.get(decimals)
+    if known is None:
+        known = _known[decimals] = KnownUnits(decimals)
+    return known

@@ -89,6 +89,8 @@ class Publisher(threading.Thread):
                     self._ring.done()
         except Fenced as fenced:
             self._on_fenced(str(fenced))
+        finally:
+            self._ring.reader_is_stuck()
 
     def _publish(self, batch: Batch) -> bool:
         """Append one batch, however long it takes. False if it had to be given up at the end. Raises `Fenced`."""
@@ -108,6 +110,7 @@ class Publisher(threading.Thread):
                     if self._appender.append(batch.shard, entry_id, payload):
                         self._on_dirty(batch.shard)
                     break
+                self._ring.reader_is_stuck()
                 self._tally.log.warn("paused", "the lease is not renewed", trades=batch.trades)
             except redis.RedisError as error:
                 self._note_error("append", error)
@@ -134,11 +137,13 @@ class Publisher(threading.Thread):
 
     def _note_error(self, operation: str, error: redis.RedisError) -> None:
         self.reachable = False
+        self._ring.reader_is_stuck()
         self._tally.redis_errors[operation] += 1
         self._tally.log.warn("redis_error", type(error).__name__, operation=operation, error=str(error))
 
     def _note_success(self, batch: Batch) -> None:
         self.reachable = True
+        self._ring.reader_gets_on()
         self._tally.trades_published += batch.trades
         self._tally.quotes_published += sum(len(e.ts_event) for e in batch.events if isinstance(e, QuoteBlock))
         self._tally.entries_published += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 PER_SYMBOL_MAX: Final = 20_000
@@ -33,4 +34,16 @@ class RecentIds:
             self._older = self._newer
             self._newer = set()
         self._newer.add(trade_id)
+        return True
+
+    def add_all(self, trade_ids: Sequence[str]) -> bool:
+        """True if all are new and differ from each other; otherwise nothing is remembered."""
+        fresh = {*trade_ids}
+        if len(fresh) < len(trade_ids) or not (self._newer.isdisjoint(fresh) and self._older.isdisjoint(fresh)):
+            return False
+        if len(self._newer) >= self._size:
+            self._older = self._newer
+            self._newer = fresh
+        else:
+            self._newer |= fresh
         return True

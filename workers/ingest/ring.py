@@ -57,6 +57,7 @@ class Ring:
         self._trades = 0
         self._rows = 0
         self._changed = threading.Condition()
+        self._reader_gets_on = False
 
     @property
     def trades(self) -> int:
@@ -117,6 +118,28 @@ class Ring:
             if batch is not None:
                 self._trades -= batch.trades
                 self._rows -= batch.rows
+            self._changed.notify()
+
+    def reader_gets_on(self) -> None:
+        """What was taken has reached the stream: it is worth waiting for room."""
+        self._reader_gets_on = True
+
+    def reader_is_stuck(self) -> None:
+        """What was taken does not reach the stream. Until something does again, nobody waits for room."""
+        with self._changed:
+            self._reader_gets_on = False
+            self._changed.notify()
+
+    def wait_for_room(self) -> None:
+        """Wait while the ring is half full and its reader gets on: a slow reader slows the sender, it loses nothing."""
+        if self._has_room:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: not self._reader_gets_on or self._has_room)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._trades <= self._trades_max // 2 and self._rows <= self._rows_max // 2
 
     def _next(self) -> Batch | None:
         if self._waiting:

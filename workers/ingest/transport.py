@@ -22,6 +22,9 @@ from workers.ingest.decoder import FRAME_BYTES_MAX
 from workers.ingest.dialing import dial
 
 _READ_BYTES: Final = 256 * 1024
+_WHOLE_BINARY: Final = 0x82  # the first byte of a binary frame that is not a fragment and uses no extension
+_LENGTH_16_BITS: Final = 126  # two bytes of length follow
+_HEADER_BYTES: Final = 4
 _KEEPALIVE_IDLE_SECONDS: Final = 10
 _KEEPALIVE_INTERVAL_SECONDS: Final = 5
 _KEEPALIVE_PROBES: Final = 3
@@ -48,6 +51,29 @@ class BufferedSocket:
     def expire_in(self, seconds: float) -> None:
         """From now on, waiting ends with TimeoutError `seconds` (of the clock) from now."""
         self._deadline = self._clock.monotonic() + seconds
+
+    def take_binary(self, frames_max: int) -> list[bytes]:
+        """The payloads of whole binary frames that were read ahead, up to the first that is anything else.
+
+        What is not whole, not unmasked, fragmented, 64 KiB or longer, or not binary stays for websocket-client.
+        Only for a reader that holds no part of a frame.
+        """
+        buffer, at, end = self._buffer, self._position, len(self._buffer)
+        payloads: list[bytes] = []
+        while end - at >= _HEADER_BYTES and buffer[at] == _WHOLE_BINARY and len(payloads) < frames_max:
+            length = buffer[at + 1]
+            begin = at + 2
+            if length >= _LENGTH_16_BITS:
+                if length > _LENGTH_16_BITS:
+                    break
+                length = buffer[at + 2] << 8 | buffer[at + 3]
+                begin = at + _HEADER_BYTES
+            if begin + length > end:
+                break
+            at = begin + length
+            payloads.append(buffer[begin:at])
+        self._position = at
+        return payloads
 
     def recv(self, size: int) -> bytes:
         if self.drained:
