@@ -31,9 +31,9 @@ class Candidate:
 
     def accept(self, symbols: Iterable[str], covered: Iterable[str]) -> None:
         """Every channel was answered. What came before is not known to be whole, and the other link has it too."""
+        if self.accepted is None:
+            self.held.clear()
         self.accepted = (self.accepted or frozenset()) | frozenset(symbols)
-        self.held.clear()
-        self.since_ms = None
         absent = sorted(set(covered) - self.accepted)
         if absent:
             self.handover.give_up(f"the successor does not deliver {', '.join(absent[:3])}")

@@ -10,13 +10,14 @@ import random
 import socket
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import websocket
 
 from apps.engine import timeouts
 from workers.ingest.backoff import Backoff
+from workers.ingest.blockade import Blockade
 from workers.ingest.channels import channels_of
 from workers.ingest.clock import Clock
 from workers.ingest.inbox import WHOLE_CONNECTION, Closed, Inbox, Opened, Refused
@@ -43,6 +44,7 @@ class Connection(threading.Thread):
         dice: random.Random,
         transitions: Transitions | None = None,
         rotation_seconds: float = timeouts.FEED_ROTATION_SECONDS,
+        blockade: Blockade | None = None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.status = ConnectionStatus(name, symbols, since_ms=clock.wall_ms())
@@ -53,6 +55,7 @@ class Connection(threading.Thread):
         self._dice = dice
         self._transitions = transitions or Transitions(0)
         self._rotation_seconds = rotation_seconds
+        self._blockade = blockade or Blockade()
         self._backoff = Backoff(dice)
         self._stopping = threading.Event()
         self._link: Link | None = None
@@ -120,6 +123,7 @@ class Connection(threading.Thread):
         self._enter(State.SUBSCRIBING, Category.CONNECTED, "")
         self._plan_rotation(link)
         ended = self._stream()
+        self._blockade.ends(self.name)
         successor, self._successor = self._successor, None
         if successor is not None:
             successor.stop()
@@ -179,6 +183,7 @@ class Connection(threading.Thread):
             link.streaming_since = self._clock.monotonic()
             refused = f"{len(subscriptions.refused)} channels refused" if subscriptions.refused else ""
             self._enter(State.STREAMING, Category.SUBSCRIBED, refused)
+            self._blockade.delivers(self.name)
         late = link.lateness()
         if late and status.state in (State.STREAMING, State.ROTATING):
             self._enter(State.STALE, Category.LATE, late)
@@ -269,23 +274,31 @@ class Connection(threading.Thread):
     def _pause(self, ended: Ended) -> None:
         self.status.accepted, self.status.missing = 0, ()
         if ended.category is Category.BLOCKED:
-            seconds = refused_retry_seconds(self._blocked_times, self._dice)
-            self._blocked_times += 1
-            self.status.blocked_until_ms = self._clock.wall_ms() + round(self._clock.machine_seconds(seconds) * 1000)
             self._inbox.put(Refused(self.name, self.status.symbols, ended.reason, WHOLE_CONNECTION))
-            self._enter(State.BLOCKED, Category.BLOCKED, ended.reason, ended.closing)
-        else:
-            seconds = self._backoff.next_seconds(ended.stable_seconds)
-            closing = ended.closing or Closing(ended.closed_by, ended.code)
-            self._enter(State.CLOSED, ended.category, ended.reason, closing)
-        self._rest(seconds)
+            self._pause_blocked(ended)
+            return
+        seconds = max(self._backoff.next_seconds(ended.stable_seconds), ended.retry_seconds)
+        closing = ended.closing or Closing(ended.closed_by, ended.code)
+        self._enter(State.CLOSED, ended.category, ended.reason, closing)
+        until = self._clock.monotonic() + seconds
+        self._rest(lambda: until)
+
+    def _pause_blocked(self, ended: Ended) -> None:
+        """Until this connection's own pause is over and, as long as nobody is served, its turn has come."""
+        now = self._clock.monotonic()
+        earliest = now + refused_retry_seconds(self._blocked_times, self._dice)
+        self._blocked_times += 1
+        turn = self._blockade.turn(self.name, earliest, self._nudged.set)
+        self.status.blocked_until_ms = self._clock.wall_ms() + round(self._clock.machine_seconds(turn - now) * 1000)
+        self._enter(State.BLOCKED, Category.BLOCKED, ended.reason, ended.closing)
+        self._rest(lambda: earliest if self._blockade.lifted else turn)
+        self._blockade.tries(self.name)
         self.status.blocked_until_ms = None
 
-    def _rest(self, seconds: float) -> None:
+    def _rest(self, until: Callable[[], float]) -> None:
         """Wait; changes of the symbols are taken at once, but only the last of them leaving cuts the wait short."""
-        until = self._clock.monotonic() + seconds
         while self.status.symbols and not self._stopping.is_set():
-            left = until - self._clock.monotonic()
+            left = until() - self._clock.monotonic()
             if left <= 0:
                 return
             self._nudged.wait(self._clock.machine_seconds(left))

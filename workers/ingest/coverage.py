@@ -64,6 +64,11 @@ class Coverage:
         return [state for states in self._covered.values() for state in states]
 
     @property
+    def followed(self) -> list[SymbolState]:
+        """Those that are covered, and those that are accepted and will be with their first frame."""
+        return [*self.covered, *(state for segment in self._segments for state in segment.states)]
+
+    @property
     def held_trades(self) -> int:
         return sum(len(item.deals) for _, _, item in self._held if isinstance(item, DealsFrame))
 

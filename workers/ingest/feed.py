@@ -136,7 +136,7 @@ class Feed:
         """Whatever is due: beginnings of coverage, watermarks, a look at who is silent, the move to a successor."""
         self.coverage.poll(now, self.progress.claim_ms)
         if now >= self.watch.look_at:
-            self.watch.look(now, self.coverage.covered, self.progress)
+            self.watch.look(now, self.coverage.followed, self.progress)
         if self._candidate is not None:
             self._try_move(self._candidate)
         if self._sieves_until_ms and self.progress.claim_ms > self._sieves_until_ms:
@@ -214,7 +214,7 @@ class Feed:
 
     def _take_trades(self, frame: DealsFrame, ts_init: int) -> None:
         state, deals = frame.state, frame.deals
-        plain = any(not deal[2] for deal in deals)
+        plain = "" in [deal[2] for deal in deals]
         if plain:
             if frame.send_ms and not state.plain_frames.add(f"{hash((frame.send_ms, *deals))}"):
                 self._tally.count_drop("duplicate", len(deals))  # the whole frame once more: no two are equal by chance

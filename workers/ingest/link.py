@@ -44,6 +44,7 @@ class Ended:
     closed_by: str = "us"
     code: int | None = None
     stable_seconds: float = 0.0
+    retry_seconds: float = 0.0  # the exchange asked to be left alone for so long
     closing: Closing | None = None
 
 
@@ -126,6 +127,11 @@ class Link:
     def _receive_batch(self) -> Ended | None:
         """Whole frames until no more are there, a bound, or a text: what follows an answer must not overtake it."""
         while True:
+            if not has_partial_frame(self._client):
+                self._payloads += self.stream.take_binary(_BATCH_FRAMES_MAX - len(self._payloads))
+                if self._payloads and (self.stream.drained or len(self._payloads) >= _BATCH_FRAMES_MAX):
+                    opcode = websocket.ABNF.OPCODE_BINARY
+                    break
             opcode, frame = self._client.recv_data_frame(True)
             if opcode == websocket.ABNF.OPCODE_CLOSE:
                 return self._closed(frame.data)
@@ -265,7 +271,14 @@ def lost(error: Exception) -> Ended:
 def not_opened(error: Exception) -> Ended:
     """No link came about."""
     by = "exchange" if isinstance(error, websocket.WebSocketBadStatusException) else "network"
-    return Ended(Category.HANDSHAKE_FAILED, words("connect", error), by)
+    return Ended(Category.HANDSHAKE_FAILED, words("connect", error), by, retry_seconds=_retry_after(error))
+
+
+def _retry_after(error: Exception) -> float:
+    """Seconds that the answer to a handshake asks for; 0 if it does not, never more than a refusal is left alone."""
+    headers = getattr(error, "resp_headers", None) or {}
+    text = str(headers.get("retry-after", ""))
+    return min(float(text), timeouts.FEED_REFUSED_RETRY_MAX_SECONDS) if text.isdecimal() else 0.0
 
 
 def words(what: str, error: Exception) -> str:

@@ -31,14 +31,15 @@ class Watch:
         self._declare = declare
         self._ask = ask
 
-    def look(self, now: float, covered: Iterable[SymbolState], progress: Progress) -> None:
+    def look(self, now: float, followed: Iterable[SymbolState], progress: Progress) -> None:
+        """`followed` are accepted; what is not covered yet is asked for again, but has nothing to lose."""
         self.look_at = now + LOOK_SECONDS
-        silent = [state for state in covered if now - state.seen_at >= state.habit.threshold]
+        silent = [state for state in followed if now - state.seen_at >= state.habit.threshold]
         for state in silent:
-            if state.silent_ms is None:
-                state.silent_ms = state.seen_ms or state.since_ms or 0
+            if state.silent_ms is None and state.since_ms is not None:
+                state.silent_ms = state.seen_ms or state.since_ms
                 self._missing(state, progress.newest_ms, progress)
-            elif progress.newest_ms // _MINUTE_MS != state.silent_ms // _MINUTE_MS:
+            elif state.silent_ms is not None and progress.newest_ms // _MINUTE_MS != state.silent_ms // _MINUTE_MS:
                 self._missing(state, progress.newest_ms, progress)
             pause = timeouts.FEED_SYMBOL_RESUBSCRIBE_SECONDS
             if now - state.seen_at >= pause and now - state.asked_at >= pause:

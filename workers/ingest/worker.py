@@ -18,6 +18,7 @@ from apps.bus.doorbell import Doorbell
 from apps.bus.orders import write_outcome
 from workers.ingest import log, stored
 from workers.ingest.bell import Bell
+from workers.ingest.blockade import Blockade
 from workers.ingest.builder import Builder
 from workers.ingest.clock import Clock
 from workers.ingest.commander import Commander
@@ -167,11 +168,11 @@ class _Threads:
             on_fenced=on_fenced,
             observe_latency=publish_latency(registry).observe,
         )
-        transitions = Transitions(token)
+        transitions, blockade = Transitions(token), Blockade()
 
         def make(name: str, symbols: tuple[str, ...]) -> Connection:
             own_dice = random.Random(dice.random())
-            common = self._inbox, tally, clock, own_dice, transitions, config.rotation_seconds
+            common = self._inbox, tally, clock, own_dice, transitions, config.rotation_seconds, blockade
             return Connection(name, symbols, config.ws_url, *common)
 
         self._wanted = config.symbols
