@@ -17,6 +17,7 @@ from apps.staff import numbers, times
 QUIET_MS: Final = 3_600_000
 TAKEOVER_SHOWN_MS: Final = 60_000
 REFUSAL_MAX: Final = 40
+GATED_NAMED: Final = 2
 REPLAY_STANDS_MS: Final = timeouts.DATA_STALE_SECONDS * 1000
 UNKNOWN_ORDER_CRITICAL_MS: Final = 60_000
 NAMES_MAX: Final = 3
@@ -194,9 +195,9 @@ def _halted(s: Snapshot) -> Case | None:
 def _no_data(s: Snapshot) -> Case | None:
     if any(feed.fresh for feed in s.feeds) or (s.reported_ms is None and _starting(s)):
         return None
-    held = f" the stops of {_positions(s)}{_value(s)} cannot act." if s.positions else ""
+    end = f", stops cannot act: {_positions(s)}{_value(s)}." if s.positions else "."
     severity = Severity.CRITICAL if s.positions else Severity.WARNING
-    return "no-data", severity, f"{_silence(s)}. Entries are off{';' + held if held else '.'}"
+    return "no-data", severity, f"{_silence(s)}. Entries are off{end}"
 
 
 def _silence(s: Snapshot) -> str:
@@ -213,12 +214,12 @@ def _silence(s: Snapshot) -> str:
             return f"No ingest holds the feed's lease, nothing is known for {times.duration(away_ms)}"
         return f"The ingest has not reported for {times.duration(away_ms)}"
     if s.connections and len(s.blocked) == s.connections:
-        return f"BLOCKED: the exchange refuses every subscription{_quoted(s)}"
+        return f"BLOCKED: every subscription is refused{_quoted(s)}"
     known = [feed.age_ms for feed in s.feeds if feed.age_ms is not None]
     trouble = f" ({s.trouble})" if s.trouble else ""
     if not known:
         return f"No connection to the exchange streams yet{trouble}"
-    return f"No data for {times.duration(min(known))} from the exchange{trouble}"
+    return f"No data for {times.duration(min(known))}{trouble}"
 
 
 def _quoted(s: Snapshot) -> str:
@@ -270,7 +271,9 @@ def _unproven(s: Snapshot) -> Case | None:
         return None
     until = times.clock(s.gated.free_ms, s.now_ms)
     end = "They cannot be repaired." if s.gated.final else "Repair goes on."
-    text = f"No entries in {_names(list(s.gated.symbols))} until {until}: UNPROVEN minutes ({s.gated.reason}). {end}"
+    symbols = s.gated.symbols
+    where = " and ".join(symbols) if len(symbols) <= GATED_NAMED else f"{len(symbols)} symbols"
+    text = f"No entries in {where} until {until}: UNPROVEN minutes ({s.gated.reason}). {end}"
     return "unproven", Severity.WARNING, text
 
 
@@ -369,7 +372,7 @@ def _positions(s: Snapshot) -> str:
 
 
 def _value(s: Snapshot) -> str:
-    return "" if s.position_value is None else f" ({numbers.amount(s.position_value, s.quote_asset)})"
+    return "" if s.position_value is None else f", {numbers.amount(s.position_value, s.quote_asset)}"
 
 
 def _book(s: Snapshot) -> str:

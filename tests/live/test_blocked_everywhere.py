@@ -80,9 +80,7 @@ def test_blocked_is_seen_in_health_metrics_admin_and_on_both_pages_within_ten_se
     row = window.page.locator("#cdb-feed_connections tr[data-connection]").first
     expect(row).to_contain_text("BLOCKED")
     expect(row).to_contain_text("next attempt in")
-    expect(window.page.locator("#cdb-sentence")).to_contain_text(
-        'BLOCKED: the exchange refuses every subscription ("Blocked!")'
-    )
+    expect(window.page.locator("#cdb-sentence")).to_contain_text('BLOCKED: every subscription is refused ("Blocked!")')
     window.open(reverse("live:board"))
     expect(window.page.locator("#cdb-feed")).to_contain_text("BLOCKED")
     window.check("blocked")

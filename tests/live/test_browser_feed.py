@@ -66,7 +66,7 @@ def test_the_page_follows_connections_gaps_and_changes_without_a_reload(
     row = window.page.locator("#cdb-feed_connections tr[data-connection='connection 1']")
     expect(row).to_contain_text("BLOCKED: every subscription was refused, next attempt in")
     expect(window.page.locator("#cdb-feed_state")).to_contain_text("1 BLOCKED.")
-    expect(window.page.locator("#cdb-sentence")).to_contain_text("BLOCKED: the exchange refuses every subscription")
+    expect(window.page.locator("#cdb-sentence")).to_contain_text("BLOCKED: every subscription is refused")
     FeedTransitionFactory.create(epoch=road.session.epoch, connection="connection 77")
     Gap.objects.update(reason="Redis was away")
     expect(window.page.locator("#cdb-feed_transitions")).to_contain_text("connection 77")

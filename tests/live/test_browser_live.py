@@ -18,10 +18,12 @@ from playwright.sync_api import Browser, expect
 
 from apps.bus.streams import feed_state_key
 from apps.engine import timeouts
+from apps.ops.sentence import Gated, SymbolFeed, sentence
 from apps.risk.models import RiskState
 from apps.staff import times
 from tests.admin.rows import Road, make_everything, make_road
 from tests.live.conftest import WebServer, Window, sign_in, watched
+from tests.ops.test_sentence import FRESH, NOW, ORDER, SILENT, changed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -170,6 +172,40 @@ def test_a_phone_needs_no_sideways_scroll(phone: Window, road: Road) -> None:
     )
     assert (phone.page.evaluate("document.documentElement.scrollWidth"), wide) == (390, [])
     expect(phone.page.locator("#cdb-sentence")).to_be_visible()
+
+
+SITUATIONS = {
+    "well": changed(positions=4),
+    "warming up": changed(warm=False, minutes_known=9, minutes_needed=16, first_decision_ms=NOW + 360_000),
+    "stale": changed(feeds=(*FRESH[:4], SymbolFeed("XRPUSDT", 74_000))),
+    "no data": changed(feeds=SILENT, trouble="connection 1 is CLOSED: 1006"),
+    "blocked": changed(refused=(("ABCUSDT", "Blocked!"),)),
+    "all blocked": changed(feeds=SILENT, refused=(("ABCUSDT", "Blocked!"),), connections=1, blocked=("connection 1",)),
+    "unproven": changed(gated=Gated(("ADAUSDT", "BTCUSDT"), "network_error", NOW + 300_000, final=False)),
+    "taken over": changed(lease_taken=True, lease_age_ms=900, lease_held_ms=12_000, positions=4),
+    "unknown order": changed(unknown_orders=(ORDER,)),
+    "halted": changed(trading_state="HALTED", state_since_ms=NOW - 960_000, state_set_by="mara"),
+    "reducing": changed(trading_state="REDUCING", state_since_ms=NOW, state_set_by="mara", state_reason="odd fills"),
+}
+
+
+def test_every_sentence_fits_on_one_line_of_a_usual_screen(window: Window, road: Road) -> None:
+    said = {name: sentence(snapshot) for name, snapshot in SITUATIONS.items()}
+    window.open(reverse("live:board"))
+    window.settled()
+    measure = """([line, severity]) => {
+      const state = document.querySelector(".cdb-strip-state");
+      state.querySelectorAll(".cdb-shape, .cdb-word").forEach((element) => element.remove());
+      const shape = document.getElementById(`cdb-shape-${severity}`);
+      if (shape) state.prepend(shape.content.cloneNode(true));
+      const element = document.getElementById("cdb-sentence");
+      element.textContent = line;
+      const range = document.createRange();
+      range.selectNodeContents(element);
+      return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
+    }"""
+    lines = {name: window.page.evaluate(measure, [case.line, case.severity]) for name, case in said.items()}
+    assert {name: count for name, count in lines.items() if count != 1} == {}
 
 
 def test_numbers_of_a_column_end_at_the_same_pixel(window: Window, road: Road) -> None:

@@ -102,8 +102,8 @@ def changed(**fields: Any) -> Snapshot:
             "no-data",
             changed(feeds=SILENT, trouble="connection 1 is CLOSED: 1006"),
             (
-                "No data for 74 s from the exchange (connection 1 is CLOSED: 1006). Entries are off; "
-                "the stops of 2 positions (212.40\u202fUSDT) cannot act."
+                "No data for 74 s (connection 1 is CLOSED: 1006). Entries are off, "
+                "stops cannot act: 2 positions, 212.40\u202fUSDT."
             ),
         ),
         (
@@ -181,8 +181,8 @@ def changed(**fields: Any) -> Snapshot:
                 positions=1,
             ),
             (
-                'BLOCKED: the exchange refuses every subscription ("Blocked!"). Entries are off; '
-                "the stops of 1 position (212.40\u202fUSDT) cannot act."
+                'BLOCKED: every subscription is refused ("Blocked!"). Entries are off, '
+                "stops cannot act: 1 position, 212.40\u202fUSDT."
             ),
         ),
         (
@@ -203,10 +203,7 @@ def changed(**fields: Any) -> Snapshot:
         (
             "unproven",
             changed(gated=Gated(tuple(f.symbol for f in FRESH), "Redis was away", NOW + 300_000, final=True)),
-            (
-                "No entries in ADAUSDT, BTCUSDT, ETHUSDT and 2 more until 22:19 UTC: "
-                "UNPROVEN minutes (Redis was away). They cannot be repaired."
-            ),
+            ("No entries in 5 symbols until 22:19 UTC: UNPROVEN minutes (Redis was away). They cannot be repaired."),
         ),
         (
             "taken-over",
