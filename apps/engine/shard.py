@@ -66,6 +66,7 @@ class Effects:
     coverage: list[CoverageChange] = field(default_factory=list)
     signals: list[RaisedSignal] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    announced: bool = False  # who is covered, or by whom, has changed
 
     def extend(self, other: Effects) -> None:
         """Append the effects of the next entry."""
@@ -74,11 +75,15 @@ class Effects:
         self.coverage += other.coverage
         self.signals += other.signals
         self.errors += other.errors
+        self.announced |= other.announced
 
     @property
     def move_state(self) -> bool:
-        """Whether these effects may be stored only together with the state that they led to."""
-        return bool(self.bars or self.changes or self.coverage)
+        """Whether these effects must be stored together with the state that they led to.
+
+        Announcements come once: were they only in memory, a restart after Redis was emptied would not know them.
+        """
+        return bool(self.announced or self.bars or self.changes or self.coverage)
 
     @property
     def late(self) -> list[LateTrade]:
@@ -123,6 +128,7 @@ class ShardEngine:
         """Apply one entry. An event that must not be applied is skipped and named in `Effects.errors`."""
         effects = Effects()
         for event in events:
+            before = self.fence.token
             try:
                 if not self.fence.admits(event):
                     raise EngineError(f"written by an ingest that {self.fence.token} has replaced")
@@ -132,6 +138,7 @@ class ShardEngine:
                 self._apply_event(entry_id, event, effects)
             except EngineError as error:
                 effects.errors.append(str(error))
+            effects.announced |= self.fence.token != before
         return effects
 
     def unknown(self, event: Event) -> list[str]:
@@ -173,6 +180,7 @@ class ShardEngine:
                 spec.module.kernel.roll(strategy, parameters, minute)
 
     def _cover(self, event: CoverageStart | CoverageEnd | Loss, effects: Effects) -> None:
+        effects.announced |= not isinstance(event, Loss)
         for symbol in event.symbols:
             builder = self.symbols[symbol].builder
             if isinstance(event, CoverageStart):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
 from apps.bus import codec
 from apps.bus.streams import Appender, shard_of
-from apps.engine.events import CoverageStart, Event, Loss, QuoteBlock, TradeBlock, WarmupBar, Watermark
+from apps.engine.events import Backfill, Event, QuoteBlock, TradeBlock, WarmupBar, Watermark
 from apps.market.models import FeedEpoch, ShardCursor
 from apps.portfolio.models import Account, TradingSession
 from apps.signals.services import drain
@@ -53,18 +53,13 @@ class ShardWorld:
 
 def narrowed(event: Event, shard: int, shard_count: int) -> Event | None:
     """The part of an event that belongs to a shard."""
-    if isinstance(event, TradeBlock | QuoteBlock | WarmupBar):
+    if isinstance(event, TradeBlock | QuoteBlock | WarmupBar | Backfill):
         return event if shard_of(event.symbol, shard_count) == shard else None
     if isinstance(event, Watermark):
         own = {name: n for name, n in event.ordinals.items() if shard_of(name, shard_count) == shard}
         return Watermark(event.token, event.ts_event, event.ts_init, own) if own else None
-    assert isinstance(event, CoverageStart | Loss)
     symbols = [name for name in event.symbols if shard_of(name, shard_count) == shard]
-    if not symbols:
-        return None
-    if isinstance(event, CoverageStart):
-        return CoverageStart(event.token, event.since_ms, event.ts_init, symbols, event.reason)
-    return Loss(event.token, event.from_ms, event.to_ms, event.ts_init, symbols, event.reason)
+    return replace(event, symbols=symbols) if symbols else None
 
 
 def open_shards(tools: drain.Tools, *, shard_count: int = 2) -> ShardWorld:
