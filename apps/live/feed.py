@@ -121,7 +121,7 @@ def _budget(budget: BudgetDetails) -> str:
 
 def _lease(epoch_id: int, now_ms: int) -> dict[str, Any] | None:
     lease = feed_history.lease(epoch_id=epoch_id)
-    if lease is None:
+    if lease is None or not lease.token:
         return None
     return {
         "token": lease.token,

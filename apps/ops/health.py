@@ -147,8 +147,8 @@ def _blocked(report: FeedReport | None) -> Part:
 
 
 def _lease(found: Lease | None) -> Part:
-    if found is None:
-        return Part("lease", True, "no ingest has taken it")
+    if found is None or not found.token:
+        return Part("lease", False, "no ingest has taken it")
     if found.age_ms is None:
         return Part("lease", False, "was given back and nobody has taken it")
     return Part("lease", found.held, "last renewed" if found.held else "nobody holds it; last renewed", found.age_ms)

@@ -112,6 +112,10 @@ def lease_given_back(_client: redis.Redis, _road: Road) -> None:
     IngestLease.objects.update(renewed_at=None)
 
 
+def lease_never_taken(_client: redis.Redis, _road: Road) -> None:
+    IngestLease.objects.all().delete()
+
+
 def unfillable_minute(_client: redis.Redis, road: Road) -> None:
     hole(road, Gap.Status.UNFILLABLE)
 
@@ -162,6 +166,7 @@ def late_beat(client: redis.Redis, _road: Road) -> None:
         (blocked_symbol, ["subscriptions"]),
         (lease_run_out, ["lease"]),
         (lease_given_back, ["lease"]),
+        (lease_never_taken, ["lease"]),
         (unfillable_minute, ["gaps"]),
         (no_report, ["feed"]),
         (broken_report, ["feed"]),
