@@ -51,7 +51,10 @@ class Verdict:
 
 
 class Minute(NamedTuple):
-    """What a minute must look like: its trades in the exchange's order, and the close carried into it."""
+    """What a minute must look like: its trades in the exchange's order, and the close carried into it.
+
+    `carried` is None if no price came before, or none that the ledger vouches for.
+    """
 
     trades: list[Trade]
     carried: int | None
@@ -140,7 +143,12 @@ def _check_symbol(evidence: Evidence, symbol: str, stream: dict[int, list[Trade]
         verdict.fault(f"{symbol}: no statement about any minute")
         return
     truth = _truth(evidence.journal.get(symbol, []))
-    for minute, wanted in _minutes(truth, first, closed):
+    doubtful = {
+        minute
+        for minute in truth
+        if (symbol, minute) in evidence.disordered or _status(evidence, symbol, minute) == "unproven"
+    }
+    for minute, wanted in _minutes(truth, doubtful, first, closed):
         _check_minute(evidence, symbol, minute, wanted, stream.get(minute, []), verdict)
     swept = evidence.swept.get(symbol)
     verdict.provisional += max(0, closed - (first - 1 if swept is None else max(swept, first - 1)))
@@ -153,13 +161,20 @@ def _truth(journal: list[Trade]) -> dict[int, list[Trade]]:
     return grouped
 
 
-def _minutes(truth: dict[int, list[Trade]], first: int, last: int) -> Iterator[tuple[int, Minute]]:
+def _status(evidence: Evidence, symbol: str, minute: int) -> str:
+    statement = evidence.coverage.get((symbol, minute))
+    return "proven" if statement is None else statement.status
+
+
+def _minutes(truth: dict[int, list[Trade]], doubtful: set[int], first: int, last: int) -> Iterator[tuple[int, Minute]]:
+    """A close is carried on from a minute with trades, unless that minute's own close is doubtful."""
     before = [minute for minute in truth if minute < first]
     carried = truth[max(before)][-1].price if before else None
     for minute in range(first, last + 1):
         trades = truth.get(minute, [])
         yield minute, Minute(trades, carried)
-        carried = trades[-1].price if trades else carried
+        if trades:
+            carried = None if minute in doubtful else trades[-1].price
 
 
 def _check_minute(

@@ -65,6 +65,7 @@ class Lane:
     def __init__(self, number: int, database_url: str, folder: Path) -> None:
         self.number = number
         self.folder = folder
+        self.keeper_log = folder / "keeper.log"
         self._server_url = database_url
         self._database = f"faults_lane_{number}"
         self.database_url = database_named(database_url, self._database)
@@ -88,7 +89,7 @@ class Lane:
 
     def open(self) -> None:
         _create(self._server_url, self._database, TEMPLATE)
-        with (self.folder / "keeper.log").open("ab") as log:
+        with self.keeper_log.open("ab") as log:
             self._keeper = subprocess.Popen(
                 python("tests.faults.keeper"),
                 cwd=REPOSITORY,

@@ -23,8 +23,8 @@ RATE: Final = 30.0  # of all rules: a timeout of 30 s in one
 SYMBOLS: Final = 6
 TICK_SECONDS: Final = 0.02
 FURTHER_MINUTES: Final = 2  # closed after everything was healed
-STREAM_SECONDS: Final = 30
-SETTLE_SECONDS: Final = 60
+STREAM_SECONDS: Final = 60
+SETTLE_SECONDS: Final = 120
 GOOD_EXITS: Final = frozenset({0, 3})  # asked to stop; a newer ingest has taken over
 
 
@@ -66,6 +66,7 @@ def perform(lane: Lane, seed: int, folder: Path) -> Result:
         shutil.rmtree(folder)
     else:
         result.evidence = str(folder)
+        shutil.copy(lane.keeper_log, folder)
         (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
     return result
 

@@ -31,11 +31,12 @@ from apps.ops.embedded.home import open_home
 from tests.faults import lane as lanes
 from tests.faults.checker import PROVEN, Verdict
 from tests.faults.lane import Lane
-from tests.faults.processes import wait_until
+from tests.faults.processes import Stuck, wait_until
 from tests.faults.run import judge
 from tests.faults.world import Setup, World
 
 SAMPLE_SECONDS: Final = 10.0
+SAY_SECONDS: Final = 300.0
 STREAM_SECONDS: Final = 60
 SETTLE_SECONDS: Final = 180
 UNSETTLED_MINUTES: Final = 5  # of the market: the sweep waits for late trades
@@ -95,7 +96,7 @@ def soak(setup: Setup, seconds: float, database_url: str, folder: Path) -> tuple
         wait_until("all connections stream", world.streaming, seconds=STREAM_SECONDS)
         first_minute = world.event_minute()
         samples = _sample(world, seconds)
-        _settle(world, first_minute)
+        stuck = _settle(world, first_minute)
         answer = world.end()
         world.stop_exchange()
         verdict = judge(world)
@@ -104,26 +105,34 @@ def soak(setup: Setup, seconds: float, database_url: str, folder: Path) -> tuple
         world.destroy()
         lane.close()
         lanes.drop(database_url, lanes.TEMPLATE)
-    return _figures(setup, samples, verdict, closes), _faults(world, verdict, closes, answer)
+    return _figures(setup, samples, verdict, closes), stuck + _faults(world, verdict, closes, answer)
 
 
-def _settle(world: World, first_minute: int) -> None:
-    """Every minute closed but the running one, and compared with klines as far as those are settled."""
+def _settle(world: World, first_minute: int) -> list[str]:
+    """Every minute closed but the running one, and compared with klines as far as those are settled; or why not."""
     running = world.event_minute()
     closed, swept = running - 1, running - UNSETTLED_MINUTES
-    wait_until("all minutes are closed", lambda: world.closed_through(closed), seconds=SETTLE_SECONDS, every=1)
-    if swept > first_minute:
-        wait_until("all minutes are swept", lambda: world.swept_through(swept), seconds=SETTLE_SECONDS, every=1)
+    try:
+        wait_until("all minutes are closed", lambda: world.closed_through(closed), seconds=SETTLE_SECONDS, every=1)
+        if swept > first_minute:
+            wait_until("all minutes are swept", lambda: world.swept_through(swept), seconds=SETTLE_SECONDS, every=1)
+    except Stuck as error:
+        return [str(error)]
+    return []
 
 
 def _sample(world: World, seconds: float) -> list[Sample]:
     """Watch the ingest for so long; leaves early if it ended."""
     process = psutil.Process(world.ingests["ingest"].popen.pid)
     began = time.monotonic()
-    samples = []
+    samples: list[Sample] = []
+    said_at = 0.0
     while time.monotonic() - began < seconds and world.ingests["ingest"].alive:
         times = process.cpu_times()
         samples.append(Sample(time.monotonic() - began, process.memory_info().rss, times.user + times.system))
+        if samples[-1].at - said_at >= SAY_SECONDS:
+            said_at = samples[-1].at
+            print(f"{said_at / 60:.0f} min: {samples[-1].rss_bytes / KIB / KIB:.1f} MiB", flush=True)
         time.sleep(min(SAMPLE_SECONDS, seconds / 20))
     return samples
 

@@ -20,7 +20,7 @@ from tests.faults.evidence import MINUTE_MS, Bar, Block, Evidence, Statement, Tr
 FIRST = 28_000_000
 SYMBOL = "BTCUSDT"
 TICK, STEP = Decimal("0.01"), Decimal("0.001")
-PROVEN_MINUTE, FILLED_MINUTE, UNPROVEN_MINUTE, EMPTY_MINUTE = range(FIRST, FIRST + 4)
+PROVEN_MINUTE, FILLED_MINUTE, EMPTY_MINUTE, UNPROVEN_MINUTE, LAST_MINUTE = range(FIRST, FIRST + 5)
 
 
 def trades_of(minute: int, count: int = 5) -> list[Trade]:
@@ -40,21 +40,22 @@ def bar_of(trades: list[Trade], carried: int = 0, *, source: str = "trades") -> 
 
 
 def sound() -> Evidence:
-    """One symbol, four minutes: PROVEN, BACKFILLED, UNPROVEN and a PROVEN one without trades."""
+    """One symbol, five minutes: PROVEN, BACKFILLED, a PROVEN one without trades, UNPROVEN, one without trades."""
     minutes = {minute: trades_of(minute) for minute in (PROVEN_MINUTE, FILLED_MINUTE, UNPROVEN_MINUTE)}
     journal = [trade for trades in minutes.values() for trade in trades]
-    evidence = Evidence(FIRST, {SYMBOL: (2, 3)}, {SYMBOL: journal}, closed={SYMBOL: EMPTY_MINUTE})
+    evidence = Evidence(FIRST, {SYMBOL: (2, 3)}, {SYMBOL: journal}, closed={SYMBOL: LAST_MINUTE})
     evidence.bars = {
         (SYMBOL, PROVEN_MINUTE): bar_of(minutes[PROVEN_MINUTE]),
         (SYMBOL, FILLED_MINUTE): bar_of(minutes[FILLED_MINUTE], source="backfill"),
         (SYMBOL, UNPROVEN_MINUTE): bar_of(minutes[UNPROVEN_MINUTE][:2]),
-        (SYMBOL, EMPTY_MINUTE): bar_of([], carried=minutes[UNPROVEN_MINUTE][-1].price),
+        (SYMBOL, EMPTY_MINUTE): bar_of([], carried=minutes[FILLED_MINUTE][-1].price),
+        (SYMBOL, LAST_MINUTE): bar_of([], carried=minutes[UNPROVEN_MINUTE][1].price),
     }
     evidence.coverage = {
         (SYMBOL, FILLED_MINUTE): Statement("backfilled", "network_error"),
         (SYMBOL, UNPROVEN_MINUTE): Statement("unproven", "network_error"),
     }
-    evidence.swept = {SYMBOL: EMPTY_MINUTE}
+    evidence.swept = {SYMBOL: LAST_MINUTE}
     proven = tuple(minutes[PROVEN_MINUTE])
     lossy = tuple(minutes[UNPROVEN_MINUTE][:2])
     evidence.shards = {
@@ -72,7 +73,7 @@ def test_sound_evidence_passes_and_says_how_much_was_compared() -> None:
     verdict = check(sound())
 
     assert verdict.faults == []
-    assert verdict.minutes == {PROVEN: 2, BACKFILLED: 1, UNPROVEN: 1}
+    assert verdict.minutes == {PROVEN: 3, BACKFILLED: 1, UNPROVEN: 1}
     assert (verdict.trades, verdict.stream_trades) == (10, 7)
     assert verdict.reasons == {"network_error": 1}
 
@@ -161,7 +162,7 @@ def forget_a_symbol(evidence: Evidence) -> None:
 
 def state_nothing_of_a_symbol(evidence: Evidence) -> None:
     evidence.decimals["ETHUSDT"] = (2, 3)
-    evidence.closed["ETHUSDT"] = EMPTY_MINUTE
+    evidence.closed["ETHUSDT"] = LAST_MINUTE
 
 
 def carry_another_close(evidence: Evidence) -> None:
@@ -218,6 +219,16 @@ def test_where_the_exchange_sent_out_of_order_only_open_and_close_are_excused() 
     assert not check(evidence).ok
 
 
+def test_a_price_carried_out_of_an_unproven_minute_is_not_compared() -> None:
+    evidence = sound()
+    evidence.bars[SYMBOL, LAST_MINUTE] = bar_of([], carried=1)
+    assert check(evidence).ok
+
+    del evidence.coverage[SYMBOL, UNPROVEN_MINUTE]
+    evidence.bars[SYMBOL, UNPROVEN_MINUTE] = bar_of(trades_of(UNPROVEN_MINUTE))
+    assert any(f"minute {LAST_MINUTE}" in fault for fault in check(evidence).faults)
+
+
 def test_an_entry_of_an_old_token_counts_for_nothing_if_it_was_set_aside() -> None:
     evidence = sound()
     let_an_old_token_write(evidence)
@@ -243,8 +254,8 @@ def test_a_check_that_compared_nothing_has_failed(emptied: Evidence) -> None:
 
 def test_minutes_that_no_sweep_has_passed_are_counted_as_provisional() -> None:
     assert check(sound()).provisional == 0
-    assert check(replace(sound(), swept={SYMBOL: FIRST})).provisional == 3
-    assert check(replace(sound(), swept={SYMBOL: None})).provisional == 4
+    assert check(replace(sound(), swept={SYMBOL: FIRST})).provisional == 4
+    assert check(replace(sound(), swept={SYMBOL: None})).provisional == 5
 
 
 def test_a_text_with_more_decimals_than_the_instrument_is_refused() -> None:
