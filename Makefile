@@ -10,6 +10,7 @@ HOURS ?= 1
 FACTOR ?= 1
 DETACH ?=
 NEW_SESSION ?=
+N ?= 1000000
 ARGS ?=
 
 BIN = .venv/bin
@@ -24,7 +25,7 @@ PAGES = requirements/npm/node_modules/.installed
 STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fmt bench lock
+.PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fuzz fmt bench lock
 .PHONY: faults-feed soak check check-lint check-imports check-django check-dependencies
 
 help: ## This list
@@ -64,6 +65,9 @@ test: install-dev ## All tests on a PostgreSQL and a Valkey of their own [ARGS="
 
 test-stack: install-dev ## The libraries' measured pitfalls; run it when a pin changes
 	@$(RUN) $(SERVERS) $(BIN)/pytest -m stack $(ARGS)
+
+fuzz: install-dev ## Damaged frames through the decoder and the checks [N=1000000 SEED=1]
+	@$(BIN)/python -m tests.fuzz $(N) $(SEED)
 
 test-road: install-dev ## Whole stacks, replays, kills (long)
 	@$(RUN) $(BIN)/pytest -m road $(ARGS)

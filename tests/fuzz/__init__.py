@@ -1,0 +1,1 @@
+"""Damaged frames through the decoder and the checks of trades: `make fuzz N=1000000`."""
