@@ -81,6 +81,8 @@ class Journal:
 
 def spans_of(numbers: Sequence[int]) -> list[Span]:
     """Growing numbers as stretches without a hole."""
+    if isinstance(numbers, range):
+        return [(numbers[0], numbers[-1])] if numbers else []
     spans: list[Span] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:
