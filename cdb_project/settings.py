@@ -19,6 +19,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 KNOWN_SETTINGS = (
     "CDB_ALLOWED_HOSTS",
     "CDB_DATA_DIR",
+    "CDB_INGEST_STANDBY",
     "CDB_LOG_LEVEL",
     "CDB_PROCESS_ROLE",
     "CDB_SCREENER",
@@ -47,6 +48,7 @@ REDIS_URL = env.read_url(
 
 # --- trading defaults of a new session --------------------------------------------------------------------------------
 SHARD_COUNT = env.read_int("CDB_SHARD_COUNT", 4, minimum=1, maximum=64)
+INGEST_STANDBY = env.read_int("CDB_INGEST_STANDBY", 1, minimum=0, maximum=1)
 LIVE_SYMBOLS = env.read_symbols("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,DOGEUSDT", maximum=SYMBOLS_MAX)
 LIVE_SCREENER = env.read_screener("CDB_SCREENER", unless="CDB_SYMBOLS", maximum=SYMBOLS_MAX)
 EXCHANGE_REST_URL = "https://api.mexc.com"

@@ -31,6 +31,7 @@ WRONG_VARIABLES = [
     ("CDB_SHARD_COUNT", "four", "CDB_SHARD_COUNT='four' is not a whole number from 1 to 64"),
     ("CDB_SHARD_COUNT", "0", "CDB_SHARD_COUNT='0' is not a whole number from 1 to 64"),
     ("CDB_SHARD_COUNT", "4.0", "CDB_SHARD_COUNT='4.0' is not a whole number from 1 to 64"),
+    ("CDB_INGEST_STANDBY", "2", "CDB_INGEST_STANDBY='2' is not a whole number from 0 to 1"),
     ("CDB_SYMBOLS", "BTC/USDT", "CDB_SYMBOLS: 'BTC/USDT' is not a symbol such as BTCUSDT"),
     ("CDB_SYMBOLS", "btcusdt", "CDB_SYMBOLS: 'btcusdt' is not a symbol such as BTCUSDT: write BTCUSDT"),
     ("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,BTCUSDT", "CDB_SYMBOLS names BTCUSDT twice"),

@@ -147,12 +147,11 @@ class Ingest(Process):
     """`python -m workers.ingest` with this configuration."""
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
-        file = folder / f"ingest-{config['token']}.json"
+        name = config["lease"]["holder"] if config.get("lease") else f"ingest-{config['token']}"
+        file = folder / f"{name}.json"
         file.write_text(json.dumps(config))
         self.port = config["http_port"]
-        super().__init__(
-            [sys.executable, "-m", "workers.ingest", "--config", str(file)], folder / f"ingest-{config['token']}.log"
-        )
+        super().__init__([sys.executable, "-m", "workers.ingest", "--config", str(file)], folder / f"{name}.log")
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body; (0, "") while nobody listens."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 
@@ -26,13 +27,13 @@ TTL = timeouts.LEASE_TTL_SECONDS
 class Contender:
     """One process's share in the lease, in threads of the test."""
 
-    def __init__(self, epoch: FeedEpoch, name: str) -> None:
+    def __init__(self, epoch: FeedEpoch, name: str, *, standby: bool = False) -> None:
         self.clock = Hands()
         self.lost: list[str] = []
         self.ended = threading.Event()
         self.looks = 0
         tally = Tally(BoundedLog(self.clock.monotonic))
-        self.lease = Lease(LeaseConfig(database_url(), name), epoch.pk, self.clock, tally)
+        self.lease = Lease(LeaseConfig(database_url(), name, standby), epoch.pk, self.clock, tally)
         self._thread = threading.Thread(target=self._wait)
 
     def start(self) -> Contender:
@@ -54,10 +55,17 @@ class Contender:
         wait_until(lambda: self.holds, "it holds the lease", timeouts.LEASE_TAKEOVER_MAX_SECONDS)
         return self
 
+    def let_pass(self, seconds: float) -> None:
+        """Let its clock go on, by steps between which it looks."""
+        while seconds > 0:
+            self.clock.passed += min(seconds, 1.0)
+            seconds -= 1.0
+            self.see()
+
     def see(self, times: int = 2) -> None:
-        """Wait until it has looked so often again."""
+        """Wait until it has looked so often again, or holds the lease."""
         looks = self.looks + times
-        wait_until(lambda: self.looks >= looks, "it looks")
+        wait_until(lambda: self.looks >= looks or self.holds, "it looks")
 
     def die(self) -> None:
         """As after kill -9: no word, the session is gone."""
@@ -79,7 +87,8 @@ class Contender:
         self.die()
 
 
-Make = Callable[[str], Contender]
+class Make(Protocol):
+    def __call__(self, name: str, *, standby: bool = False) -> Contender: ...
 
 
 @pytest.fixture
@@ -91,8 +100,8 @@ def epoch() -> FeedEpoch:
 def contender(epoch: FeedEpoch) -> Iterator[Make]:
     made: list[Contender] = []
 
-    def make(name: str) -> Contender:
-        made.append(Contender(epoch, name))
+    def make(name: str, *, standby: bool = False) -> Contender:
+        made.append(Contender(epoch, name, standby=standby))
         return made[-1]
 
     yield make
@@ -110,14 +119,28 @@ def test_a_free_lease_is_taken_at_once_with_a_new_token(contender: Make, epoch: 
     assert first.lease.report()["holder"] == "first"
 
 
+def test_a_standby_that_starts_with_the_other_leaves_a_free_lease_to_it_but_not_for_ever(
+    contender: Make, epoch: FeedEpoch
+) -> None:
+    standby = contender("standby", standby=True).start()
+    standby.see()
+    assert not standby.holds
+    standby.let_pass(QUICK)
+    standby.until_it_holds()
+    second = contender("second", standby=True).start()
+    second.see()
+    second.let_pass(QUICK)
+    standby.lease.give_back()
+    second.until_it_holds()
+
+
 def test_a_standby_waits_while_the_holder_renews_and_names_it(contender: Make, epoch: FeedEpoch) -> None:
     first = contender("first").start().until_it_holds()
     began = lease_of(epoch).renewed_at
     second = contender("second").start()
     wait_until(lambda: lease_of(epoch).renewed_at != began, "renewed")
     second.see()
-    second.clock.passed += QUICK - 0.5
-    second.see()
+    second.let_pass(QUICK - 0.5)
     assert not second.holds
     assert second.lease.held_by == "first"
     assert first.lease.valid()
@@ -140,10 +163,9 @@ def test_after_a_kill_the_standby_waits_three_seconds_without_a_renewal_and_no_l
     second.see()
     first.die()
     second.see()
-    second.clock.passed += QUICK - 1
-    second.see(2)
+    second.let_pass(QUICK - 1)
     assert not second.holds
-    second.clock.passed += 1
+    second.let_pass(1)
     second.until_it_holds()
 
 
@@ -154,10 +176,9 @@ def test_a_holder_that_sleeps_keeps_it_for_six_seconds_and_is_not_valid_after_fo
     second.see(2)
     first.clock.passed += SELF_STOP
     assert not first.lease.valid()
-    second.clock.passed += QUICK
-    second.see(2)
+    second.let_pass(QUICK)
     assert not second.holds
-    second.clock.passed += TTL - QUICK
+    second.let_pass(TTL - QUICK)
     second.until_it_holds()
 
 
@@ -180,7 +201,7 @@ def test_of_two_standbys_one_gets_it_and_tokens_differ(contender: Make, epoch: F
     first.die()
     for other in others:
         other.see()
-        other.clock.passed += QUICK
+        other.let_pass(QUICK)
     wait_until(lambda: any(other.holds for other in others), "one holds")
     for other in others:
         other.see() if not other.holds else None
@@ -197,13 +218,26 @@ def test_a_holder_whose_session_is_cut_goes_on_and_a_standby_does_not_judge_too_
     second.see(2)
     for _ in range(3):
         renewed_at = lease_of(epoch).renewed_at
-        second.clock.passed += QUICK  # too little with the session lock held, and forgotten with the connection
+        second.let_pass(QUICK)  # too little with the session lock held, and forgotten with the connection
         assert end_sessions() >= 1
         wait_until(lambda before=renewed_at: lease_of(epoch).renewed_at != before, "renewed")  # type: ignore[misc]
     wait_until(lambda: first.lease._locked, "the session lock is held again")
     assert first.lease.valid()
     assert not second.holds
     assert not first.lost
+
+
+def test_a_standby_that_could_not_look_for_a_while_does_not_judge_that_while(contender: Make) -> None:
+    first = contender("first").start().until_it_holds()
+    second = contender("second").start()
+    second.see()
+    first.sleep()
+    second.see()
+    second.clock.passed += 100 * TTL  # it slept itself
+    second.see()
+    assert not second.holds
+    second.let_pass(TTL)
+    second.until_it_holds()
 
 
 def test_what_postgresql_knows_comes_with_the_lease(contender: Make, epoch: FeedEpoch) -> None:

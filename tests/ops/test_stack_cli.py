@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import pytest
 from apps.ops.embedded.home import open_home, pick_port
 from apps.ops.stack.manager import REPOSITORY
 from apps.ops.stack.runtime import Options, Runtime, plan_runtime, read_runtime
+from apps.ops.stack.services import services
 
 
 def stack(data: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -137,7 +139,16 @@ def test_ports_are_kept_between_starts_and_replaced_when_busy(tmp_path: Path) ->
     assert moved.postgres_port != first.postgres_port
     assert moved.valkey_port == first.valkey_port
     ports = {moved.postgres_port, moved.valkey_port, moved.flower_port, moved.ingest_http_port, moved.exchange["port"]}
-    assert len(ports) == 5
+    assert len(ports | {moved.standby_http_port}) == 6
+
+
+@pytest.mark.parametrize("standby", [True, False])
+def test_the_standby_runs_only_if_it_is_wanted(tmp_path: Path, standby: bool) -> None:
+    home = open_home(tmp_path / "data")
+    runtime = plan_runtime(home, Options(port=8000), None, {})
+    if not standby:
+        runtime = dataclasses.replace(runtime, standby_http_port=None)
+    assert ("ingest-standby" in [one.name for one in services(runtime)]) is standby
 
 
 def test_servers_given_by_address_get_no_port_and_no_process(tmp_path: Path) -> None:

@@ -36,10 +36,14 @@ class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the lease of the epoch lies, and the name under which this process holds it: host and process."""
+    """Where the lease of the epoch lies, and the name under which this process holds it: host and process.
+
+    A `standby` that starts together with another ingest leaves a free lease to that one.
+    """
 
     database_url: NonEmpty
     holder: Annotated[str, Meta(min_length=1, max_length=100)]
+    standby: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -133,18 +133,21 @@ class Lease:
         """Wait for the lease; False if `ended` was set first. Calls `on_look` at every look while waiting."""
         seen: _Seen | None = None
         seen_at = 0.0
+        began = looked_at = self._clock.since_boot()
         while not ended.is_set():
             on_look()
             try:
-                now_seen = self._look()
-                if seen is None or now_seen != seen:
-                    seen, seen_at = now_seen, self._clock.since_boot()
-                if self._is_free(seen, self._clock.since_boot() - seen_at) and self._take(seen):
+                now_seen, now = self._look(), self._clock.since_boot()
+                blind = now - looked_at > timeouts.LEASE_RENEW_SECONDS  # a renewal may have come and gone unseen
+                if seen is None or now_seen != seen or blind:
+                    seen, seen_at = now_seen, now
+                looked_at = now
+                if self._is_free(seen, now - seen_at, now - began) and self._take(seen):
                     self.known = self._read_known()
                     return True
             except psycopg.Error as error:
                 self._note(error)
-                seen = None  # a connection that is new says nothing about the time before it
+                seen = None  # a new connection says nothing about the time before it
             ended.wait(timeouts.LEASE_LOOK_SECONDS)
         return False
 
@@ -157,11 +160,14 @@ class Lease:
         self.held_by = holder if renewed_at is not None else None
         return _Seen(token, renewed_at)
 
-    def _is_free(self, seen: _Seen, unchanged_seconds: float) -> bool:
-        ours = seen.token == self.token > 0  # taken just now, then the connection broke
-        if ours or seen.renewed_at is None or unchanged_seconds >= timeouts.LEASE_TTL_SECONDS:
-            return True
-        return unchanged_seconds >= timeouts.LEASE_QUICK_TAKEOVER_SECONDS and not self._session_lives()
+    def _is_free(self, seen: _Seen, unchanged_seconds: float, waited_seconds: float) -> bool:
+        if seen.token == self.token > 0:
+            return True  # ours: taken just now, then the connection broke
+        if seen.renewed_at is None:  # given back, or never held
+            return not self._config.standby or waited_seconds >= timeouts.LEASE_QUICK_TAKEOVER_SECONDS
+        if unchanged_seconds < timeouts.LEASE_TTL_SECONDS:
+            return unchanged_seconds >= timeouts.LEASE_QUICK_TAKEOVER_SECONDS and not self._session_lives()
+        return True
 
     def _session_lives(self) -> bool:
         row = self._connected().execute(_LOCKED, self._name).fetchone()

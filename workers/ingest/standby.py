@@ -50,7 +50,7 @@ def wait_for_turn(
     presence = _Presence(client, config.epoch, clock, tally)
 
     def look() -> None:
-        server.waiting = f"standby, waiting for the lease held by {lease.held_by or 'nobody'}"
+        server.waiting = "standby, waiting for the lease" + (f" held by {lease.held_by}" if lease.held_by else "")
         presence.say()
 
     if not lease.acquire(ended, look):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from apps.bus.streams import shard_of
 from apps.market import rest
-from apps.market.models import EpochInstrument, FeedEpoch, IngestRun, Instrument, ShardCursor
+from apps.market.models import EpochInstrument, FeedEpoch, Instrument, ShardCursor
 
 
 class FeedRefused(Exception):
@@ -61,12 +61,3 @@ def continue_or_begin(
     )
     ShardCursor.objects.bulk_create(ShardCursor(epoch=epoch, shard=shard) for shard in range(shard_count))
     return epoch, True
-
-
-@transaction.atomic
-def begin_ingest_run(*, epoch: FeedEpoch) -> IngestRun:
-    """A new life of the ingest, with a token greater than every one before it."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT nextval('market_ingest_token')")
-        row = cursor.fetchone()
-    return IngestRun.objects.create(epoch=epoch, token=row[0])

@@ -55,6 +55,8 @@ class Runtime:
     seed: int | None = None
     shard_count: int = 0
     """0 until the settings were read."""
+    standby_http_port: int | None = None
+    """Of the ingest that waits to take over; None if there is none."""
 
     @property
     def url(self) -> str:
@@ -100,6 +102,7 @@ def plan_runtime(home: Home, options: Options, previous: Runtime | None, environ
         flower_url=f"http://127.0.0.1:{flower_port}/",
         flower_port=flower_port,
         ingest_http_port=ports.take(last.get("ingest_http_port")),
+        standby_http_port=ports.take(last.get("standby_http_port")),
         manager_socket=str(_socket_path(home)),
         postgres_port=postgres_port,
         valkey_port=valkey_port,

@@ -11,6 +11,7 @@ from apps.ops.embedded.home import Home
 from apps.ops.stack.runtime import Runtime
 
 DRAIN_PROCESSES = 2
+STANDBY = "ingest-standby"
 # A drain keeps the state of its shards warm, so it is never recycled by count; this only ends one that leaks.
 DRAIN_MEMORY_KIB_MAX = 700_000
 SERVERS = 0
@@ -38,12 +39,13 @@ def services(runtime: Runtime) -> tuple[Service, ...]:
         "postgres": runtime.postgres_port is None,
         "valkey": runtime.valkey_port is None,
         "exchange": runtime.mode == "live",
+        STANDBY: runtime.standby_http_port is None,
     }
     return tuple(service for service in _ALL if not absent.get(service.name))
 
 
-def _manage(command: str) -> Callable[[Runtime, Home], tuple[str, ...]]:
-    return lambda _runtime, _home: (sys.executable, "manage.py", command)
+def _manage(*command: str) -> Callable[[Runtime, Home], tuple[str, ...]]:
+    return lambda _runtime, _home: (sys.executable, "manage.py", *command)
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
@@ -97,7 +99,9 @@ _ALL = (
     Service("trade", WORKERS, lambda *_: _worker("trade", "trade", "--", "worker.enable_remote_control=False")),
     Service("misc", WORKERS, lambda *_: _worker("misc", "misc")),
     Service("steward", WORKERS, _manage("steward")),
+    # Whichever of the two holds the lease writes; the other one waits to take over.
     Service("ingest", EDGES, _manage("run_ingest"), 4),
+    Service(STANDBY, EDGES, _manage("run_ingest", "--standby"), 4),
     Service("beat", EDGES, _beat, 3),
     Service("web", EDGES, _web, 4, role="web"),
     Service("flower", EDGES, lambda _, home: _celery("flower", f"--conf={home.root}/run/flower.py"), 3),

@@ -79,6 +79,8 @@ def _plan(home: Home, options: Options, previous: Runtime | None, given: dict[st
 
     real = {"ws_url": settings.EXCHANGE_WS_URL, "rest_url": settings.EXCHANGE_REST_URL}
     runtime = dataclasses.replace(runtime, shard_count=settings.SHARD_COUNT, exchange=runtime.exchange or real)
+    if not settings.INGEST_STANDBY:
+        runtime = dataclasses.replace(runtime, standby_http_port=None)
     runtime.write(home)
     return runtime
 
