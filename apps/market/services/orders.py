@@ -41,11 +41,9 @@ DETAIL_MAX: Final = 200
 
 def compose_orders(*, epoch: int, now_ms: int) -> FeedOrders:
     """The whole wish of an epoch as of `now_ms` (wall clock): what to follow, to repair and to doubt."""
-    members = EpochInstrument.objects.filter(epoch_id=epoch, followed=True).select_related("instrument")
-    wanted = [
-        WantedSymbol(row.instrument.symbol, row.instrument.price_decimals, row.instrument.quantity_decimals)
-        for row in members.order_by("instrument__symbol")
-    ]
+    members = EpochInstrument.objects.filter(epoch_id=epoch, followed=True).order_by("instrument__symbol")
+    fields = ("instrument__symbol", "instrument__price_decimals", "instrument__quantity_decimals")
+    wanted = [WantedSymbol(*row) for row in members.values_list(*fields)]
     return FeedOrders(now_ms, wanted, _repairs(epoch, now_ms), _doubts(epoch))
 
 
