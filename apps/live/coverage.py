@@ -22,6 +22,7 @@ ROW_HEIGHT: Final = 16
 BAR_HEIGHT: Final = 11
 LABEL_WIDTH: Final = 112
 AXIS_HEIGHT: Final = 20
+AXIS_MARGIN: Final = 24
 AXIS_MARKS_MAX: Final = 8
 LISTED_MAX: Final = 50
 KEEP_MS: Final = 5_000
@@ -66,7 +67,7 @@ def context(picture: Picture) -> dict[str, Any]:
         "paths": {kind: _path(picture, kind) for kind in (CHECKED, PROVISIONAL)},
         "marks": list(_marks(picture)),
         "axis": _axis(picture, cells),
-        "width": LABEL_WIDTH + cells * CELL_WIDTH,
+        "width": LABEL_WIDTH + cells * CELL_WIDTH + AXIS_MARGIN,
         "height": AXIS_HEIGHT + len(picture.rows) * ROW_HEIGHT,
         "bar_height": BAR_HEIGHT,
         "legend": LEGEND,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -149,7 +150,7 @@ def _connection(row: ConnectionDetails, now_ms: int) -> dict[str, Any]:
         "symbols": len(row.symbols),
         "reconnects": row.reconnects,
         "rotations": row.rotations,
-        "megabytes": None if row.bytes_in is None else numbers.count(row.bytes_in // MEGABYTE),
+        "megabytes": None if row.bytes_in is None else numbers.rounded(Decimal(row.bytes_in) / MEGABYTE, 1),
         "left": None if left_ms is None else times.duration(left_ms),
         "next_try": None if wait_ms is None or row.state != BLOCKED else times.duration(wait_ms),
         "refused": sorted(row.refused.items())[:NAMES_SHOWN],

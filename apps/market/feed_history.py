@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F
+from django.db.models import Count, DurationField, ExpressionWrapper, F, Subquery
 from django.db.models.functions import Now
 
 from apps.engine import timeouts
-from apps.market.models import FeedTransition, IngestLease, ScreenerRun
+from apps.market.models import FeedTransition, IngestLease, IngestRun, ScreenerRun
 from apps.staff import numbers
 
+TAKEOVER_GAP: Final = timedelta(seconds=3 * timeouts.LEASE_TAKEOVER_MAX_SECONDS)
 LEASE_TTL_MS: Final = timeouts.LEASE_TTL_SECONDS * 1000
 
 
@@ -52,6 +54,13 @@ def lease(*, epoch_id: int) -> Lease | None:
         None if age is None else max(int(age.total_seconds() * 1000), 0),
         None if held_for is None or age is None else max(int(held_for.total_seconds() * 1000), 0),
     )
+
+
+def took_over(*, epoch_id: int, token: int) -> bool:
+    """Whether the holder of this token followed close upon another ingest, as a standby does; a start does not."""
+    acquired = IngestLease.objects.filter(epoch_id=epoch_id, token=token).values("acquired_at")[:1]
+    before = IngestRun.objects.filter(epoch_id=epoch_id, token__lt=token)
+    return before.filter(last_seen_at__gte=Subquery(acquired) - TAKEOVER_GAP).exists()
 
 
 def transitions(*, epoch_id: int, limit: int) -> list[FeedTransition]:

@@ -99,10 +99,10 @@ class Snapshot:
     blocked: tuple[str, ...] = ()
     trouble: str = ""
     gated: Gated | None = None
-    # lease: how old its last renewal is and for how long its holder has had it; None: not held, or not known
+    # lease: how old its last renewal is (None: given back), and how long ago a standby took it over (None: it did not)
     lease_taken: bool = False
     lease_age_ms: int | None = None
-    lease_held_ms: int | None = None
+    taken_over_ms: int | None = None
     # warm-up
     warm: bool = False
     minutes_known: int = 0
@@ -304,8 +304,9 @@ def _calm(s: Snapshot) -> tuple[str, str]:
         return "starting", "Just started: waiting for the first data from the exchange."
     if not s.warm:
         return "warming-up", _warming_up(s)
-    if s.lease_held_ms is not None and s.lease_held_ms < TAKEOVER_SHOWN_MS and _was_taken_over(s):
-        return "taken-over", _taken_over(s)
+    if s.taken_over_ms is not None and s.taken_over_ms < TAKEOVER_SHOWN_MS:
+        ago = times.duration(s.taken_over_ms)
+        return "taken-over", f"The standby took over {ago} ago; what was missed is repaired. {_fresh(s)}. {_book(s)}"
     trade_age_ms = None if s.last_trade_ms is None else s.now_ms - s.last_trade_ms
     if s.replay and trade_age_ms is not None and trade_age_ms > REPLAY_STANDS_MS:
         at = f" at {times.clock(s.event_time_ms, s.now_ms)}" if s.event_time_ms is not None else ""
@@ -318,18 +319,6 @@ def _calm(s: Snapshot) -> tuple[str, str]:
         return "quiet", quiet
     newest = "no trade yet" if trade_age_ms is None else f"newest trade {times.duration(trade_age_ms)} old"
     return "well", f"Nothing needs you. {newest.capitalize()}, {_fresh(s)}. {_book(s)}"
-
-
-def _was_taken_over(s: Snapshot) -> bool:
-    """The session is older than its ingest's lease by more than a start takes."""
-    if s.started_ms is None or s.lease_held_ms is None:
-        return False
-    return s.now_ms - s.lease_held_ms - s.started_ms > TAKEOVER_SHOWN_MS
-
-
-def _taken_over(s: Snapshot) -> str:
-    ago = times.duration(s.lease_held_ms or 0)
-    return f"Another ingest took over {ago} ago; what was missed is being repaired. {_fresh(s)}. {_book(s)}"
 
 
 def _warming_up(s: Snapshot) -> str:

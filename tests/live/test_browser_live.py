@@ -182,7 +182,7 @@ SITUATIONS = {
     "blocked": changed(refused=(("ABCUSDT", "Blocked!"),)),
     "all blocked": changed(feeds=SILENT, refused=(("ABCUSDT", "Blocked!"),), connections=1, blocked=("connection 1",)),
     "unproven": changed(gated=Gated(("ADAUSDT", "BTCUSDT"), "network_error", NOW + 300_000, final=False)),
-    "taken over": changed(lease_taken=True, lease_age_ms=900, lease_held_ms=12_000, positions=4),
+    "taken over": changed(lease_taken=True, lease_age_ms=900, taken_over_ms=12_000, positions=4),
     "unknown order": changed(unknown_orders=(ORDER,)),
     "halted": changed(trading_state="HALTED", state_since_ms=NOW - 960_000, state_set_by="mara"),
     "reducing": changed(trading_state="REDUCING", state_since_ms=NOW, state_set_by="mara", state_reason="odd fills"),

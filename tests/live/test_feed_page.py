@@ -81,7 +81,7 @@ def test_a_connection_says_everything_that_is_known_of_it(
     assert re.search(r"BLOCKED: every subscription was refused, next attempt in 4[78] s", text)
     assert "STREAMING, 3 reconnects, 2 rotations" in text
     assert "30 of 30" in text
-    assert "48 MB" in text
+    assert "48.2 MB" in text
     assert "22 h 29 min" in text or "22 h 30 min" in text
     assert f"refused: {DEALS}ABCUSDT (“Not Subscribed successfully! Reason: Blocked!”)" in text
     assert "not answered: spot@x@QQQUSDT" in text

@@ -14,6 +14,7 @@ from tests.factories import (
     FeedEpochFactory,
     FeedTransitionFactory,
     IngestLeaseFactory,
+    IngestRunFactory,
     ScreenerRunFactory,
 )
 
@@ -36,6 +37,21 @@ def test_a_lease_is_held_while_its_renewal_is_younger_than_its_time(
     assert (found.age_ms is None) == (found.held_for_ms is None) == (renewed is None)
     if found.held_for_ms is not None:
         assert 300_000 <= found.held_for_ms < 360_000
+
+
+@pytest.mark.parametrize(
+    ("seen_seconds_before", "token", "followed"),
+    [(4, 1, True), (25, 1, True), (40, 1, False), (4, 3, False), (None, 1, False)],
+    ids=["killed", "slow to take over", "a restart", "a later run", "never seen"],
+)
+def test_a_takeover_follows_close_upon_another_ingest(
+    seen_seconds_before: int | None, token: int, followed: bool
+) -> None:
+    row = IngestLeaseFactory.create(token=2)
+    seen = None if seen_seconds_before is None else row.acquired_at - timedelta(seconds=seen_seconds_before)
+    IngestRunFactory.create(epoch=row.epoch, token=token, last_seen_at=seen)
+    IngestRunFactory.create(token=10**6, last_seen_at=row.acquired_at)
+    assert feed_history.took_over(epoch_id=row.epoch_id, token=2) is followed
 
 
 def test_a_lease_that_nobody_took_is_none() -> None:

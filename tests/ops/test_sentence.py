@@ -207,15 +207,15 @@ def changed(**fields: Any) -> Snapshot:
         ),
         (
             "taken-over",
-            changed(lease_taken=True, lease_age_ms=900, lease_held_ms=12_000),
+            changed(lease_taken=True, lease_age_ms=900, taken_over_ms=12_000),
             (
-                "Another ingest took over 12 s ago; what was missed is being repaired. 5 of 5 symbols fresh. "
+                "The standby took over 12 s ago; what was missed is repaired. 5 of 5 symbols fresh. "
                 "2 positions, 41\u202f% of the limit."
             ),
         ),
         (
             "well",
-            changed(lease_taken=True, lease_age_ms=900, lease_held_ms=12_000, started_ms=NOW - 30_000),
+            changed(lease_taken=True, lease_age_ms=900, taken_over_ms=61_000),
             "Nothing needs you. Newest trade 0.4 s old, 5 of 5 symbols fresh. 2 positions, 41\u202f% of the limit.",
         ),
         (

@@ -13,12 +13,18 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.bus.streams import feed_state_key
 from apps.execution.models import Order, OrderStatus, Trade
-from apps.market.models import Bar, IngestRun, ShardCursor
+from apps.market.models import Bar, Coverage, IngestLease, IngestRun, ShardCursor
 from apps.ops.selectors.state import State, read_state
 from apps.portfolio.models import TradingSession
 from apps.staff import times
 from tests.admin.rows import Road, make_road
-from tests.factories import START_MINUTE, BarFactory, EpochInstrumentFactory
+from tests.factories import (
+    START_MINUTE,
+    BarFactory,
+    CoverageFactory,
+    EpochInstrumentFactory,
+    IngestLeaseFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -114,6 +120,27 @@ def test_an_unknown_order_is_told_with_its_age(road: Road, redis_client: redis.R
     report(redis_client, road)
     Order.objects.update(status=OrderStatus.UNKNOWN, updated_at=times.moment(NOW - 22_000))
     assert read().sentence.text.startswith("1 order is UNKNOWN for 22 s (BUY XRPUSDT 100.00).")
+
+
+def test_a_standby_that_took_over_is_told_for_a_minute(road: Road, redis_client: redis.Redis) -> None:
+    report(redis_client, road)
+    IngestRun.objects.update(last_seen_at=times.moment(NOW))
+    lease = IngestLeaseFactory.create(epoch=road.session.epoch, token=10**9)
+    assert read().sentence.text.startswith("The standby took over")
+    IngestLease.objects.update(acquired_at=lease.acquired_at - timedelta(seconds=61))
+    assert read().sentence.situation == "well"
+
+
+def test_minutes_that_stay_unproven_are_told_once_their_repair_has_failed(
+    road: Road, redis_client: redis.Redis
+) -> None:
+    report(redis_client, road)
+    hole = CoverageFactory.create(epoch=road.session.epoch, instrument=road.instrument, reason="no_pong")
+    assert read().sentence.situation == "well"
+    Coverage.objects.filter(pk=hole.pk).update(attempts=1)
+    assert read().sentence.text == (
+        "No entries in XRPUSDT until 14 Nov 2023 22:31 UTC: UNPROVEN minutes (no_pong). Repair goes on."
+    )
 
 
 def test_a_report_that_expired_leaves_the_time_it_was_last_seen(road: Road) -> None:

@@ -11,10 +11,20 @@ from django.db.models import F, Min, OuterRef, Subquery, Sum
 from apps.bus.feed import FeedReport
 from apps.execution.models import Order, OrderStatus, Trade
 from apps.market.coverage import gated
-from apps.market.feed_history import lease
+from apps.market.feed_history import lease, took_over
 from apps.market.models import Bar, EpochInstrument, IngestRun, ShardCursor
 from apps.ops.selectors.feed import blocked_connections, broken_connection, newest_report, refused_channels
-from apps.ops.sentence import QUIET_MS, Gated, Mover, Sentence, Snapshot, SymbolFeed, UnknownOrder, sentence
+from apps.ops.sentence import (
+    QUIET_MS,
+    TAKEOVER_SHOWN_MS,
+    Gated,
+    Mover,
+    Sentence,
+    Snapshot,
+    SymbolFeed,
+    UnknownOrder,
+    sentence,
+)
 from apps.portfolio.models import MAIN_BOOK, Account, Position, TradingSession
 from apps.portfolio.selectors import current_session
 from apps.risk.models import RiskLimits
@@ -109,7 +119,11 @@ def _lease(session: TradingSession) -> dict[str, Any]:
     found = lease(epoch_id=session.epoch_id)
     if found is None:
         return {}
-    return {"lease_taken": True, "lease_age_ms": found.age_ms, "lease_held_ms": found.held_for_ms}
+    fields: dict[str, Any] = {"lease_taken": True, "lease_age_ms": found.age_ms}
+    recent = found.held and found.held_for_ms is not None and found.held_for_ms < TAKEOVER_SHOWN_MS
+    if recent and took_over(epoch_id=session.epoch_id, token=found.token):
+        fields["taken_over_ms"] = found.held_for_ms
+    return fields
 
 
 def window_minutes(session: TradingSession) -> int:
