@@ -137,6 +137,21 @@ class Coverage:
             self._builder.add_event(shard, CoverageEnd(self._builder.token, ts_init, symbols, reason))
         return sum(len(item.deals) for item in dropped if isinstance(item, DealsFrame))
 
+    def lose(self, states: Sequence[SymbolState], from_ms: int, to_ms: int, ts_init: int, reason: str) -> None:
+        """Trades of these between the two event times may be missing; as far as they are covered, that is said."""
+        shards: dict[tuple[int, int], list[str]] = {}
+        for state in states:
+            begin_ms = max(from_ms, state.since_ms or 0)
+            if begin_ms > to_ms:
+                continue
+            if state.holding:
+                loss = Loss(self._builder.token, begin_ms, to_ms, ts_init, [state.symbol], reason)
+                self.hold(state, ts_init, loss)
+            else:
+                shards.setdefault((state.shard, begin_ms), []).append(state.symbol)
+        for (shard, begin_ms), symbols in shards.items():
+            self._builder.add_event(shard, Loss(self._builder.token, begin_ms, to_ms, ts_init, symbols, reason))
+
     def poll(self, now: float, claim_ms: int) -> None:
         """Begin where the warm-up is over; write the watermarks that are due."""
         if self._segments:

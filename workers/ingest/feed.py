@@ -159,7 +159,7 @@ class Feed:
     def frame(self, payload: bytes, ts_init: int) -> None:
         newest_ms = self.progress.newest_ms
         try:
-            frame = decode(payload, self._channels, newest_ms + SEND_JUMP_MAX_MS if newest_ms else TIME_MAX_MS)
+            frame = decode(payload, self._channels, _send_max(newest_ms))
         except FeedProtocolError as error:
             self._refuse(error)
             return
@@ -242,7 +242,7 @@ class Feed:
         if below and not self._releasing and state.since_ms is not None:
             times = [time_ms for time_ms in below if time_ms >= state.since_ms]
             if times:
-                self._declare([state], min(times), max(times), ts_init, "late after a rotation")
+                self.coverage.lose([state], min(times), max(times), ts_init, "late after a rotation")
         return new
 
     def _take_quote(self, frame: QuoteFrame, ts_init: int) -> None:
@@ -272,9 +272,9 @@ class Feed:
     # --- the move to a successor ------------------------------------------------------------------------------------
 
     def _hold_candidates(self, candidate: Candidate, payloads: Iterable[bytes], ts_init: int) -> None:
-        send_max_ms = max(self.progress.newest_ms, candidate.progress.newest_ms) + SEND_JUMP_MAX_MS
         for payload in payloads:
-            candidate.frame(payload, ts_init, send_max_ms)
+            newest_ms = max(self.progress.newest_ms, candidate.progress.newest_ms)
+            candidate.frame(payload, ts_init, _send_max(newest_ms))
 
     def _try_move(self, candidate: Candidate) -> None:
         if candidate.handover.failed or self.coverage.settling:
@@ -350,10 +350,10 @@ class Feed:
     def _declare_lost_frame(self, send_ms: int, ts_init: int) -> None:
         affected = [state for state in self.states.values() if state.since_ms is not None]
         reason, self._loss = self._loss or "", None
-        self._declare(affected, self.progress.settled_ms, self._latest(send_ms, affected), ts_init, reason)
+        self.coverage.lose(affected, self.progress.settled_ms, self._latest(send_ms, affected), ts_init, reason)
 
     def _declare_silence(self, state: SymbolState, from_ms: int, to_ms: int, reason: str) -> None:
-        self._declare([state], from_ms, to_ms, self._clock.wall_ms(), reason)
+        self.coverage.lose([state], from_ms, to_ms, self._clock.wall_ms(), reason)
 
     def _declare_bad_trades(self, state: SymbolState, times: list[int], send_ms: int, ts_init: int) -> None:
         """The minutes of refused trades; where the time itself is wrong, everything since the last settled round."""
@@ -362,26 +362,11 @@ class Feed:
         known = [time_ms for time_ms in times if time_ms]
         if len(known) < len(times):
             known += [self.progress.settled_ms, self._latest(send_ms, [state])]
-        self._declare([state], min(known), max(known), ts_init, "bad trade")
+        self.coverage.lose([state], min(known), max(known), ts_init, "bad trade")
 
     def _latest(self, send_ms: int, states: list[SymbolState]) -> int:
         """The latest event time that what was just lost may have had."""
         return max(send_ms, self.progress.newest_ms, *(state.since_ms or 0 for state in states))
-
-    def _declare(self, states: Sequence[SymbolState], from_ms: int, to_ms: int, ts_init: int, reason: str) -> None:
-        shards: dict[tuple[int, int], list[str]] = {}
-        for state in states:
-            begin_ms = max(from_ms, state.since_ms or 0)
-            if begin_ms > to_ms:
-                continue
-            if state.holding:
-                self.coverage.hold(
-                    state, ts_init, Loss(self._builder.token, begin_ms, to_ms, ts_init, [state.symbol], reason)
-                )
-            else:
-                shards.setdefault((state.shard, begin_ms), []).append(state.symbol)
-        for (shard, begin_ms), symbols in shards.items():
-            self._builder.add_event(shard, Loss(self._builder.token, begin_ms, to_ms, ts_init, symbols, reason))
 
     def _end(self, states: Sequence[SymbolState], reason: str) -> None:
         self._discard(self.coverage.end(states, reason))
@@ -390,3 +375,8 @@ class Feed:
         """They came before their coverage began, and it will not begin."""
         if trades:
             self._tally.count_drop("not_covered", trades)
+
+
+def _send_max(newest_ms: int) -> int:
+    """The latest plausible send time after a round at `newest_ms`; 0 if no round is known."""
+    return newest_ms + SEND_JUMP_MAX_MS if newest_ms else TIME_MAX_MS
