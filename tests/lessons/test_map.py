@@ -1,4 +1,4 @@
-"""docs/lessons.md names tests that exist, and leaves nothing out."""
+"""docs/lessons.md and docs/acceptance.md name tests that exist, and leave nothing out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 from tests.house.sources import REPOSITORY
 
 MAP: Final = (REPOSITORY / "docs" / "lessons.md").read_text(encoding="utf-8")
+ACCEPTANCE: Final = (REPOSITORY / "docs" / "acceptance.md").read_text(encoding="utf-8")
 ROW: Final = re.compile(r"^\| (\d+) \|(.+)\|(.+)\|(.*)\|$", re.MULTILINE)
 TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 NOT_BUILT: Final = {20, 21, 22, 28, 39, 40}
@@ -33,6 +34,13 @@ def unknown(text: str) -> list[str]:
 def test_every_test_that_the_map_names_exists() -> None:
     assert len(TEST.findall(MAP)) == MAP.count("::") > 80
     assert unknown(MAP) == []
+
+
+def test_each_of_the_eleven_demands_has_tests_that_exist() -> None:
+    rows = ROW.findall(ACCEPTANCE)
+    assert [int(number) for number, *_ in rows] == list(range(1, 12))
+    assert all(TEST.search(tests) for *_, tests in rows)
+    assert unknown(ACCEPTANCE) == []
 
 
 def test_a_test_that_does_not_exist_is_noticed() -> None:
