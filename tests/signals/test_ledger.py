@@ -187,6 +187,23 @@ def test_a_repaired_minute_that_is_lost_again_is_unproven_again_with_a_gap_of_it
     assert row.gap.status == "open"
 
 
+def test_a_minute_lost_and_repaired_again_within_one_batch_leaves_no_gap_open(world: ShardWorld) -> None:
+    put(world, lost(1))
+    put(world, repair(1))
+    put(world, lost(1), repair(1, (100, 2)))
+    assert list(Gap.objects.order_by("pk").values_list("status", "rows")) == [("filled", 0), ("filled", 1)]
+
+
+@pytest.mark.parametrize("source", [Bar.Source.BACKFILL, Bar.Source.KLINES])
+def test_a_trade_so_late_that_the_engine_has_forgotten_its_minute_is_not_added_to_the_exchanges_own_sums(
+    world: ShardWorld, source: str
+) -> None:
+    Bar.objects.filter(minute=MINUTE).update(source=source)
+    put(world, passed(800))
+    put(world, block_of([trade(0, 2)], 2))
+    assert (bar(0).volume, bar(0).count, bar(0).revision) == (Decimal("0.05"), 1, 0)
+
+
 def test_many_minutes_cost_no_more_statements_than_one(
     tools: drain.Tools, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
