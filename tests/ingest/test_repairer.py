@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -240,6 +241,21 @@ def test_nothing_is_asked_for_while_nothing_can_be_published_or_for_unknown_symb
     shop.may_work = True
     shop.wish(MINUTE, symbol="NOPEUSDT")
     assert shop.told.asked == []
+    shop.wish(MINUTE)
+    assert shop.statuses == [(0, FILLED)]
+
+
+def test_an_answer_found_after_the_right_to_write_has_passed_on_is_not_said() -> None:
+    class Sleepy(Told):
+        def aggregates(self, *arguments: Any) -> list[Print]:
+            shop.may_work = False
+            return super().aggregates(*arguments)
+
+    shop = Shop(Sleepy([at(0)], errors={"trades": RestError("x")}))
+    shop.wish(MINUTE)
+    assert shop.told.count("aggTrades") == 1
+    assert not shop.outcomes
+    shop.may_work = True
     shop.wish(MINUTE)
     assert shop.statuses == [(0, FILLED)]
 

@@ -12,11 +12,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from apps.bus.budget import BudgetSpent
 from apps.engine.events import CoverageStart, TradeBlock, WarmupBar
 from tests.ingest.market import START_MS, Bench, deals_frame, quote_frame
 from tests.ingest.processes import wait_until
-from workers.ingest.rest import RestError, parse_klines
-from workers.ingest.warmup import bars_before
+from workers.ingest.clock import Clock
+from workers.ingest.config import Instrument
+from workers.ingest.log import BoundedLog
+from workers.ingest.rest import Rest, RestError, parse_klines
+from workers.ingest.symbols import make_states
+from workers.ingest.tally import Tally
+from workers.ingest.warmup import DEADLINE_SECONDS, Warmup, WarmupJob, bars_before
 
 MINUTE = START_MS // 60_000
 STATE = Bench().states["BTCUSDT"]  # 2 and 6 decimals
@@ -198,3 +204,46 @@ def test_bars_that_were_on_their_way_when_the_connection_ended_are_fetched_again
         events = begin(bench)
     assert [type(event) for event in events][:3] == [WarmupBar, WarmupBar, CoverageStart]
     assert len(asked) == 4
+
+
+class Paced:
+    """A budget in which every turn takes a moment and the first calls are refused."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.refusals = refusals
+        self.lock = threading.Lock()
+
+    def take(self, weight: int, *, wait_max_seconds: float = 0.0) -> float:
+        del wait_max_seconds
+        with self.lock:
+            if self.refusals:
+                self.refusals -= 1
+                raise BudgetSpent(0.01)
+            return 0.04 * weight
+
+    def penalty(self, seconds: float) -> None:
+        """Not asked for."""
+
+
+def test_hundreds_of_symbols_all_get_their_bars_however_long_their_turn_takes() -> None:
+    """At this pace of the clock their turns take several deadlines; each kline that comes shows that it is worth it."""
+    instruments = [Instrument(f"C{number}USDT", 2, 6) for number in range(200)]
+    states = make_states(instruments, 1)
+    with rest(json.dumps([row(MINUTE - 1)]).encode()) as (address, asked):
+        clock = Clock(10.0)
+        tally = Tally(BoundedLog(clock.monotonic))
+        warmup = Warmup(Rest(address, Paced(refusals=7), clock), 5, tally, clock)
+        job = warmup.start(list(states.values()), START_MS)
+        assert job is not None
+        wait_until(lambda: job.finished(clock.monotonic()), "finished", 60)
+        assert sorted(bar.symbol for bar in job.bars()) == sorted(states)
+    assert tally.warmup_failures == 0
+    assert len(asked) == 200
+
+
+def test_an_exchange_that_answers_nobody_holds_up_the_feed_for_one_deadline_only() -> None:
+    clock = Clock(200.0)
+    job = WarmupJob(3, clock.monotonic(), lambda: 0.0)
+    began = clock.monotonic()
+    wait_until(lambda: job.finished(clock.monotonic()), "finished")
+    assert clock.monotonic() - began >= DEADLINE_SECONDS - 1

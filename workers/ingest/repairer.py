@@ -302,6 +302,9 @@ class Repairer(threading.Thread):
                     self._say_once(answer)
 
     def _say_once(self, answer: _Answered) -> None:
+        """Unless the right to write has passed to another meanwhile: then it is not ours to say."""
+        if not self._may_work():
+            return
         try:
             self._say(answer.outcome)
             answer.said_at = self._clock.since_boot()
