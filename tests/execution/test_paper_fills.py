@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from threading import Barrier
@@ -18,6 +19,7 @@ from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTra
 from apps.execution.services import match_orders, sync_order
 from apps.execution.venues.matching import match_shard
 from apps.execution.venues.quotes import Reader, Search, Wanted
+from apps.market.models import ShardCursor
 from apps.portfolio.models import LedgerEntry, Position, Reservation
 from apps.portfolio.selectors import read_book
 from apps.risk.models import OrderIntent
@@ -125,6 +127,31 @@ def test_nothing_is_matched_before_the_watermark_has_passed_the_maturity(
     world.publish(redis_client, watermark(MATURE))
     world.reach(MATURE)
     assert world.match(redis_client, tmp_path) == 1
+
+
+def test_an_order_of_a_shard_that_nothing_covers_any_more_expires_when_the_market_has_passed_it(
+    redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    world = open_world(("XRPUSDT", "ADAUSDT"))
+    opening(world, redis_client)
+    ShardCursor.objects.filter(shard=world.shard("XRPUSDT")).update(watermark_ms=None)
+    world.reach(MATURE - 1, "ADAUSDT")
+    assert world.match(redis_client, tmp_path) == 0
+    world.reach(MATURE, "ADAUSDT")
+    assert world.match(redis_client, tmp_path) == 1
+    assert Order.objects.get().reason.startswith("FEED_GAP: the stream around its maturity was lost")
+    assert not Reservation.objects.get().active
+
+
+def test_a_quote_of_a_replaced_ingest_fills_no_order(redis_client: redis.Redis, tmp_path: Path) -> None:
+    world = open_world()
+    opening(world, redis_client)
+    world.publish(redis_client, replace(quotes((MATURE, *WIDE)), token=2))
+    world.publish(redis_client, quotes((MATURE, 4_000, 1_000_000, 4_001, 1_000_000)))
+    world.publish(redis_client, replace(watermark(T + 1_000), token=2))
+    world.reach(T + 1_000)
+    world.match(redis_client, tmp_path)
+    assert Trade.objects.get().price > D("0.5")
 
 
 def test_an_order_whose_price_ran_away_expires_and_frees_its_money(redis_client: redis.Redis, tmp_path: Path) -> None:
