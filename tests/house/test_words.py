@@ -29,6 +29,7 @@ NAMES_THE_EXCHANGE = (
 NAMES_IT_IN_A_LINE = {
     "cdb_project/settings.py": r'^EXCHANGE_\w+_URL = "(https|wss)://[a-z.-]+mexc\.com[a-z/]*"$',
     "pyproject.toml": r"^description = ",
+    "tests/bench/receivers.py": r"^class \w+\(ccxt\.pro\.mexc\):",
 }
 WITHOUT_MEANING = {"util", "utils", "common", "misc", "lib", "shared", "stuff"}
 PRIVATE_PATH = re.compile(r"(?<![\w.}/])/(home|root|Users|work)/\w")
