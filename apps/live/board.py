@@ -11,6 +11,7 @@ from django.db.models import OuterRef, Subquery
 from django.template.loader import render_to_string
 
 from apps.engine import timeouts
+from apps.live import feed
 from apps.live.sources import State, read_funnel
 from apps.live.words import exit_words
 from apps.market.models import Bar
@@ -52,7 +53,7 @@ def read(state: State, now_ms: int) -> Board:
     session, account = state.session, state.account
     open_positions = _positions(session, account) if account is not None else []
     contexts = {
-        "feed": {"report": state.report, "connections": _connections(state), "symbols": _symbols(state)},
+        "feed": feed.summary(state, now_ms),
         "funnel": {"stages": _stages(read_funnel(state, now_ms))},
         "positions": {"positions": [_position_row(row, now_ms) for row in open_positions[:POSITIONS_SHOWN]],
                       "more": max(len(open_positions) - POSITIONS_SHOWN, 0)},
@@ -66,34 +67,6 @@ def read(state: State, now_ms: int) -> Board:
 def render(board: Board) -> dict[str, str]:
     """The HTML of every section, by section."""
     return {name: render_to_string(f"live/sections/{name}.html", board.contexts[name]) for name in SECTIONS}
-
-
-def _connections(state: State) -> list[dict[str, Any]]:
-    found = state.report.connections if state.report is not None else []
-    return [
-        {
-            "name": c.name,
-            "state": c.state,
-            "works": c.state == "STREAMING",
-            "reason": c.reason,
-            "frame_ms": c.last_frame_ms,
-            "pong_ms": c.last_pong_ms,
-            "subscriptions": c.subscriptions,
-            "reconnects": c.reconnects,
-            "refused": sorted(c.refused.items()),
-        }
-        for c in found
-    ]
-
-
-def _symbols(state: State) -> list[dict[str, Any]]:
-    if state.session is None:
-        return []
-    now_ms, feeds = state.snapshot.now_ms, state.snapshot.feeds
-    return [
-        {"symbol": feed.symbol, "at_ms": None if feed.age_ms is None else now_ms - feed.age_ms, "fresh": feed.fresh}
-        for feed in feeds
-    ]
 
 
 def _stages(counts: dict[str, Any]) -> list[dict[str, Any]]:

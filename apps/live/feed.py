@@ -25,6 +25,8 @@ from apps.staff import numbers, times
 
 TRANSITIONS_SHOWN: Final = 20
 GAPS_SHOWN: Final = 20
+CONNECTIONS_SHOWN: Final = 8
+SYMBOLS_SHOWN: Final = 30
 NAMES_SHOWN: Final = 5
 CHOICE_ROWS_SHOWN: Final = 20
 MEGABYTE: Final = 1_000_000
@@ -87,13 +89,33 @@ def _contexts(state: State, now_ms: int) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def summary(state: State, now_ms: int) -> dict[str, Any]:
+    """For the live page: what the feed page says first, a few connections, and of many symbols those that lack data."""
+    if state.session is None:
+        return {"connections": [], "symbols": []}
+    details = details_of(state.session.epoch_id)
+    rows = sorted((_connection(row, now_ms) for row in details.connections), key=_works) if details else []
+    feeds = state.snapshot.feeds
+    shown = feeds if len(feeds) <= SYMBOLS_SHOWN else [feed for feed in feeds if not feed.fresh][:SYMBOLS_SHOWN]
+    return {
+        **_state(state, details, now_ms),
+        "connections": rows[:CONNECTIONS_SHOWN],
+        "connection_count": len(rows),
+        "more_connections": max(len(rows) - CONNECTIONS_SHOWN, 0),
+        "feeds": [
+            {"symbol": feed.symbol, "fresh": feed.fresh, "at_ms": None if feed.age_ms is None else now_ms - feed.age_ms}
+            for feed in shown
+        ],
+    }
+
+
 def _state(state: State, details: FeedDetails | None, now_ms: int) -> dict[str, Any]:
     connections = details.connections if details else []
     feeds = state.snapshot.feeds
     return {
         "fresh": sum(feed.fresh for feed in feeds),
         "symbols": len(feeds),
-        "connections": len(connections),
+        "connection_count": len(connections),
         "delivering": sum(row.state in DELIVERING for row in connections),
         "blocked": sum(row.state == BLOCKED for row in connections),
         "refused": _some(sorted({channel.rpartition("@")[2] for row in connections for channel in row.refused})),

@@ -133,6 +133,25 @@ def test_a_report_that_is_missing_or_odd_leaves_the_rest_of_the_page(
     assert "no_pong" in section(html, "feed_gaps")
 
 
+def test_the_live_page_says_the_same_and_stays_short_with_many_symbols(
+    admin_client: Client, road: Road, redis_client: redis.Redis
+) -> None:
+    symbols = [f"S{number:02}USDT" for number in range(40)]
+    for symbol in symbols:
+        EpochInstrumentFactory.create(epoch=road.session.epoch, instrument__symbol=symbol)
+    many = [connection(number, symbols=symbols[number::10]) for number in range(9)]  # the tenth of each ten has none
+    write_report(redis_client, road.session.epoch_id, *many, connection(99, state="STALE", reason="no PONG for 21 s"))
+    html = section(admin_client.get(reverse("live:board")).content.decode(), "feed")
+    text = words(html)
+    assert "36 of 41 symbols fresh, 9 of 10 connections deliver." in text
+    assert "Standby ready" in text
+    assert text.index("connection 99 ▲ STALE: no PONG for 21 s") < text.index("connection 0 ")
+    assert "and 2 more connections" in text
+    assert "S09USDT" in text
+    assert "S08USDT" not in text
+    assert f'href="{reverse("live:feed")}"' in html
+
+
 # --- the picture -----------------------------------------------------------------------------------------------------
 
 

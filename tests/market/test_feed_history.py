@@ -48,6 +48,7 @@ def test_a_takeover_follows_close_upon_another_ingest(
     seen_seconds_before: int | None, token: int, followed: bool
 ) -> None:
     row = IngestLeaseFactory.create(token=2)
+    assert row.acquired_at is not None
     seen = None if seen_seconds_before is None else row.acquired_at - timedelta(seconds=seen_seconds_before)
     IngestRunFactory.create(epoch=row.epoch, token=token, last_seen_at=seen)
     IngestRunFactory.create(token=10**6, last_seen_at=row.acquired_at)

@@ -126,6 +126,7 @@ def test_a_standby_that_took_over_is_told_for_a_minute(road: Road, redis_client:
     report(redis_client, road)
     IngestRun.objects.update(last_seen_at=times.moment(NOW))
     lease = IngestLeaseFactory.create(epoch=road.session.epoch, token=10**9)
+    assert lease.acquired_at is not None
     assert read().sentence.text.startswith("The standby took over")
     IngestLease.objects.update(acquired_at=lease.acquired_at - timedelta(seconds=61))
     assert read().sentence.situation == "well"
