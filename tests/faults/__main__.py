@@ -22,8 +22,8 @@ from tests.faults.run import Result
 from tests.faults.script import KINDS, write
 
 LANES: Final = 3
-DRAWN_MIN: Final = 20
-MANY: Final = 300  # from so many seeds on, a kind drawn less than twenty times is a failure
+STRUCK_MIN: Final = 20
+MANY: Final = 300  # from so many seeds on, a kind that struck in less than twenty is a failure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,17 +77,18 @@ def _failure(result: Result) -> str:
 def report(results: Sequence[Result], console: Console) -> int:
     """Print the table of kinds and the last line. Returns the exit code."""
     drawn = Counter(kind for result in results for kind in result.kinds)
+    felt = Counter(kind for result in results for kind in result.struck)
     failed_with = Counter(kind for result in results if not result.ok for kind in result.kinds)
-    table = Table("kind", "stands for", "matrix", "drawn", "in failed runs", title="faults drawn")
+    table = Table("kind", "stands for", "matrix", "drawn", "struck", "in failed runs", title="faults drawn")
     for name, kind in KINDS.items():
-        table.add_row(name, kind.words, kind.rows, str(drawn[name]), str(failed_with[name] or ""))
+        table.add_row(name, kind.words, kind.rows, str(drawn[name]), str(felt[name]), str(failed_with[name] or ""))
     console.print(table)
     reasons = sum((Counter(result.reasons) for result in results), Counter[str]())
     for reason, count in reasons.most_common(10):
         console.print(f"UNPROVEN {count}: {reason}", highlight=False, markup=False)
-    rare = [name for name in KINDS if drawn[name] < DRAWN_MIN] if len(results) >= MANY else []
+    rare = [name for name in KINDS if felt[name] < STRUCK_MIN] if len(results) >= MANY else []
     if rare:
-        console.print(f"drawn less than {DRAWN_MIN} times: {', '.join(rare)}")
+        console.print(f"struck in less than {STRUCK_MIN} runs: {', '.join(rare)}")
     failures = [result for result in results if not result.ok]
     if failures:
         console.print(f"failed seeds: {', '.join(str(result.seed) for result in sorted(failures, key=_seed))}")

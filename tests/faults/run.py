@@ -16,6 +16,7 @@ from tests.faults.evidence import Evidence, read_journal, read_stream, read_tabl
 from tests.faults.lane import KeeperFailed, Lane
 from tests.faults.processes import Stuck
 from tests.faults.script import Script, write
+from tests.faults.struck import journal_faults, struck
 from tests.faults.world import Setup, World
 
 SPEED: Final = 60.0  # a minute of the market in a second
@@ -34,6 +35,7 @@ class Result:
 
     seed: int
     kinds: tuple[str, ...]
+    struck: tuple[str, ...] = ()
     minutes: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     summary: str = ""
@@ -87,6 +89,9 @@ def _perform(lane: Lane, script: Script, folder: Path, result: Result) -> None:
         answer = world.end()
         begun = False
         world.stop_exchange()
+        result.struck = struck(
+            script.kinds, journal_faults(world.journal), world.way.counters(), world.transitions("rotated")
+        )
         result.faults += _keeper_faults(answer) + _exit_faults(world)
         verdict = judge(world)
     finally:
@@ -139,7 +144,7 @@ def _settle(world: World) -> None:
     target = world.event_minute() + FURTHER_MINUTES
     _wait(world, f"every shard has closed minute {target}", lambda: world.closed_through(target), SETTLE_SECONDS)
     _wait(world, f"the sweep has passed minute {target}", lambda: world.swept_through(target), SETTLE_SECONDS)
-    _wait(world, "no repair is due", lambda: world.repairs_due() == 0, SETTLE_SECONDS)
+    _wait(world, "no repair is due", lambda: world.repairs_due(target) == 0, SETTLE_SECONDS)
 
 
 def _keeper_faults(answer: dict[str, Any]) -> list[str]:

@@ -222,13 +222,20 @@ class World:
         ).fetchone()
         return bool(row and row[0])
 
-    def repairs_due(self) -> int:
-        """UNPROVEN minutes with a bar whose next attempt has come."""
+    def transitions(self, category: str) -> int:
+        """How many changes of state of this category were stored."""
+        row = self._database.execute(
+            "SELECT count(*) FROM market_feedtransition WHERE epoch_id = %s AND category = %s", [self.epoch, category]
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def repairs_due(self, minute: int) -> int:
+        """UNPROVEN minutes up to this one with a bar, whose next attempt has come."""
         row = self._database.execute(
             """SELECT count(*) FROM market_coverage c
-                WHERE c.epoch_id = %s AND c.status = 'unproven' AND c.next_attempt_at <= now()
+                WHERE c.epoch_id = %s AND c.minute <= %s AND c.status = 'unproven' AND c.next_attempt_at <= now()
                   AND EXISTS (SELECT 1 FROM market_bar b WHERE b.epoch_id = c.epoch_id
                                  AND b.instrument_id = c.instrument_id AND b.minute = c.minute)""",
-            [self.epoch],
+            [self.epoch, minute],
         ).fetchone()
         return int(row[0]) if row else 0
