@@ -7,7 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from apps.engine.events import Backfill, CoverageEnd, CoverageStart, Event, Loss, Watermark
+from apps.engine.shard import ShardEngine
+from apps.signals.services.state import pack_market
 from tests.engine.market_stream import START_MS, Entry, Print, block_of
+from tests.engine.test_shard import MINUTE, new_engine, run, started, trade, watermark
 
 MINUTE_MS = 60_000
 CALM_MINUTES = 10  # nothing happens before: every symbol has traded and has a price
@@ -133,3 +136,33 @@ def cut(repair: Backfill) -> Backfill:
     """The same without its last row."""
     columns = [column[:-1] for column in (repair.ts_event, repair.price, repair.quantity, repair.side)]
     return Backfill(repair.token, repair.symbol, repair.minute, 0, repair.source, *columns)
+
+
+def repair(minute: int, *rows: tuple[int, int], token: int = 1) -> Backfill:
+    """(price, quantity) of each row."""
+    at = (MINUTE + minute) * 60_000
+    return Backfill(
+        token, "AAAUSDT", MINUTE + minute, 0, "trades", [at] * len(rows), [row[0] for row in rows],
+        [row[1] for row in rows], [1] * len(rows),
+    )  # fmt: skip
+
+
+def lost(minute: int, until: int | None = None, token: int = 1) -> Loss:
+    first, last = MINUTE + minute, MINUTE + (minute if until is None else until)
+    return Loss(token, first * 60_000, last * 60_000, 0, ["AAAUSDT"], "a test lost it")
+
+
+def damaged(minutes: int = 3) -> ShardEngine:
+    """One trade of 5 steps at 100 in minute 0, none after; minute `minutes` is open, minute 0 was lost."""
+    engine = new_engine("AAAUSDT")
+    run(engine, [("1-0", [started(), block_of([trade(0, 1)], 1), lost(0)]), ("2-0", [passed(minutes)])])
+    return engine
+
+
+def passed(minutes: int, ordinal: int = 1, token: int = 1) -> Watermark:
+    return watermark(START_MS + minutes * 60_000, ordinal, token)
+
+
+def state_of(engine: ShardEngine) -> list[bytes]:
+    parts = [pack_market(engine, symbol) for symbol in engine.symbols]
+    return parts + [part.tobytes() for state in engine.symbols.values() for part in state.strategies]

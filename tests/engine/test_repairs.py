@@ -10,25 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.engine.bars import ROLL_MINUTES_MAX
-from apps.engine.events import Backfill, CoverageEnd, CoverageStart, Event, Loss, QuoteBlock, WarmupBar, Watermark
+from apps.engine.events import Backfill, CoverageEnd, CoverageStart, Event, Loss, WarmupBar, Watermark
 from apps.engine.exits import ExitRule, ExitSearch
 from apps.engine.history import HISTORY_MINUTES, REMEMBERED_MINUTES
 from apps.engine.model import BackfilledMinute, CarriedClose, LateTrade, RefusedBackfill, ReplacedBar, UnprovenMinute
-from apps.engine.shard import Effects, ShardEngine
+from apps.engine.shard import Effects
 from apps.engine.strategies.momentum import LOOKBACK_MAX_MINUTES, RSI_PERIOD
 from apps.signals.services.state import pack_market, restore_market
-from tests.engine.damage import DamagedFeed, repair_of
-from tests.engine.market_stream import START_MS, Entry, Print, block_of, make_prints, quote_block, to_entries
+from tests.engine.damage import DamagedFeed, damaged, lost, passed, repair, repair_of, state_of
+from tests.engine.market_stream import START_MS, Entry, Print, block_of, make_prints, to_entries
 from tests.engine.test_shard import (
     MINUTE,
     bars_straight_from,
-    history,
     new_engine,
     run,
     started,
     trade,
-    watermark,
 )
 
 SEEDS = st.integers(0, 10_000)
@@ -62,11 +59,6 @@ def stored_coverage(effects: Effects) -> dict[tuple[str, int], str]:
 
 def truth(prints: list[Print], symbol: str) -> Sums:
     return {(symbol, row[0]): row[1:7] for row in bars_straight_from(prints, symbol)}
-
-
-def state_of(engine: ShardEngine) -> list[bytes]:
-    parts = [pack_market(engine, symbol) for symbol in engine.symbols]
-    return parts + [part.tobytes() for state in engine.symbols.values() for part in state.strategies]
 
 
 @given(SEEDS, SEEDS)
@@ -160,31 +152,6 @@ def test_the_damage_holds_every_kind_of_event_and_outcome() -> None:
 
 
 # --- one repair -------------------------------------------------------------------------------------------------------
-
-
-def repair(minute: int, *rows: tuple[int, int], token: int = 1) -> Backfill:
-    """(price, quantity) of each row."""
-    at = (MINUTE + minute) * 60_000
-    return Backfill(
-        token, "AAAUSDT", MINUTE + minute, 0, "trades", [at] * len(rows), [row[0] for row in rows],
-        [row[1] for row in rows], [1] * len(rows),
-    )  # fmt: skip
-
-
-def lost(minute: int, until: int | None = None, token: int = 1) -> Loss:
-    first, last = MINUTE + minute, MINUTE + (minute if until is None else until)
-    return Loss(token, first * 60_000, last * 60_000, 0, ["AAAUSDT"], "a test lost it")
-
-
-def damaged(minutes: int = 3) -> ShardEngine:
-    """One trade of 5 steps at 100 in minute 0, none after; minute `minutes` is open, minute 0 was lost."""
-    engine = new_engine("AAAUSDT")
-    run(engine, [("1-0", [started(), block_of([trade(0, 1)], 1), lost(0)]), ("2-0", [passed(minutes)])])
-    return engine
-
-
-def passed(minutes: int, ordinal: int = 1, token: int = 1) -> Watermark:
-    return watermark(START_MS + minutes * 60_000, ordinal, token)
 
 
 def test_a_repair_replaces_the_bar_and_says_what_it_was_made_of() -> None:
@@ -331,90 +298,3 @@ def test_minutes_are_remembered_as_long_as_they_may_be_repaired() -> None:
 
 def test_the_history_reaches_back_as_far_as_any_strategy_looks() -> None:
     assert LOOKBACK_MAX_MINUTES + 1 + RSI_PERIOD <= HISTORY_MINUTES <= REMEMBERED_MINUTES
-
-
-# --- the fence --------------------------------------------------------------------------------------------------------
-
-OLD: list[Event] = [
-    block_of([trade(3, 9, price=50)], 2, token=1),
-    quote_block("AAAUSDT", (START_MS + 180_000, 1, 1, 2, 1)),
-    passed(9),
-    started(1, START_MS + 600_000),
-    CoverageEnd(1, 0, ["AAAUSDT"], "refused"),
-    lost(1),
-    repair(0, (100, 9)),
-]
-
-
-@pytest.mark.parametrize("event", OLD, ids=[type(event).__name__ for event in OLD])
-def test_what_a_replaced_ingest_writes_changes_nothing(event: Event) -> None:
-    engine = damaged()
-    engine.apply("3-0", [started(2, START_MS + 180_001)])
-    before = state_of(engine)
-    effects = engine.apply("4-0", [event])
-    assert effects == Effects(errors=["written by an ingest that 2 has replaced"])
-    assert state_of(engine) == before
-
-
-def test_every_kind_of_event_with_a_token_is_fenced() -> None:
-    kinds = {type(event) for event in OLD}
-    with_token = {kind for kind in Event.__args__ if "token" in kind.__dataclass_fields__}
-    assert kinds == with_token
-    assert QuoteBlock in with_token
-
-
-def test_the_fence_outlives_a_restart() -> None:
-    engine, restored = damaged(), new_engine("AAAUSDT")
-    engine.apply("3-0", [started(7, START_MS + 180_001)])
-    restore_market(restored, "AAAUSDT", pack_market(engine, "AAAUSDT"))
-    assert restored.apply("4-0", [lost(1, token=6)]).errors == ["written by an ingest that 7 has replaced"]
-
-
-# --- who is waited for ------------------------------------------------------------------------------------------------
-
-
-def test_a_symbol_whose_coverage_ended_is_not_waited_for_until_it_starts_again() -> None:
-    engine = new_engine()
-    both = ["AAAUSDT", "BBBUSDT"]
-    engine.apply("1-0", [CoverageStart(1, START_MS, 0, both, "test")])
-    engine.apply("2-0", [Watermark(1, START_MS + 60_000, 0, {"AAAUSDT": 0})])
-    assert engine.watermark_ms == START_MS - 1
-    engine.apply("3-0", [CoverageEnd(1, 0, ["BBBUSDT"], "refused")])
-    assert (engine.watermark_ms, engine.closed_minute) == (START_MS + 60_000, MINUTE)
-    engine.apply("4-0", [CoverageEnd(1, 0, ["AAAUSDT"], "refused")])
-    assert [engine.watermark_ms, engine.closed_minute] == [None, None]
-    engine.apply("5-0", [CoverageStart(1, START_MS + 90_000, 0, ["BBBUSDT"], "accepted")])
-    assert engine.watermark_ms == START_MS + 89_999
-
-
-def test_a_symbol_that_was_never_covered_holds_nobody_up() -> None:
-    engine = new_engine()
-    engine.apply("1-0", [started(), passed(2, 0)])
-    assert engine.watermark_ms == START_MS + 120_000
-
-
-def test_trouble_with_one_symbol_of_a_watermark_does_not_hold_the_others_up() -> None:
-    engine = new_engine()
-    engine.apply("1-0", [started(2), Watermark(2, START_MS + 60_000, 0, {"BBBUSDT": 0, "AAAUSDT": 0})])
-    assert engine.watermark_ms == START_MS + 60_000
-
-
-def test_a_symbol_that_comes_while_running_is_followed_from_then_on() -> None:
-    engine = new_engine("AAAUSDT")
-    stranger = CoverageStart(1, START_MS, 0, ["CCCUSDT"], "test")
-    assert engine.unknown(stranger) == ["CCCUSDT"]
-    engine.follow("CCCUSDT", engine.symbols["AAAUSDT"].scale)
-    assert engine.apply("1-0", [stranger]).errors == []
-    assert engine.watermark_ms == START_MS - 1
-
-
-def test_after_more_than_a_month_a_symbol_begins_anew_instead_of_standing_still_for_ever() -> None:
-    engine = new_engine("AAAUSDT")
-    run(engine, [("1-0", [*history(20), started(), block_of([trade(0, 1)], 1), passed(1)])])
-    later = START_MS + (ROLL_MINUTES_MAX + 2) * 60_000
-    effects = engine.apply("2-0", [started(2, later)])
-    assert [(mark.minute, mark.reason) for mark in effects.unproven] == [(MINUTE + 1, "test")]
-    assert (effects.errors, effects.bars) == ([], [])
-    row = Print(later + 1, "AAAUSDT", 9, 9, 1, "x")
-    assert engine.apply("3-0", [block_of([row], 1, token=2), watermark(later + 60_000, 1, 2)]).bars[0].open == 9
-    assert engine.processed == 2

@@ -22,9 +22,8 @@ from apps.portfolio.models import Account, Position
 from apps.signals.models import EngineState, Signal, SignalRefusal
 from apps.signals.services import drain
 from tests import factories
-from tests.engine.damage import DamagedFeed
+from tests.engine.damage import DamagedFeed, lost, passed, repair
 from tests.engine.market_stream import START_MS, Entry, Print, block_of, make_prints, to_entries
-from tests.engine.test_repairs import lost, passed, repair
 from tests.engine.test_shard import MINUTE, started, trade
 from tests.signals.shards import SYMBOLS, ShardWorld, open_shards
 
