@@ -17,6 +17,7 @@ from apps.bus.orders import (
     read_outcomes,
     write_outcome,
 )
+from apps.bus.streams import repair_outcomes_key
 from apps.market.models import Coverage, FeedEpoch, Gap, KlineDoubt
 from apps.market.services.orders import (
     ATTEMPTS_MAX,
@@ -179,3 +180,13 @@ def test_a_round_with_the_ingest_takes_answers_and_leaves_the_wish(epoch: FeedEp
     assert written.repairs == [Repair("XRPUSDT", START_MINUTE + 1, 1)]
     assert read_outcomes(redis_client, epoch.pk) == {}
     assert Coverage.objects.get(minute=START_MINUTE).detail == "partial: a full page in one second"
+
+
+@pytest.mark.parametrize("payload", [b"{", b"\xff", b'{"symbol": 1}'])
+def test_answers_that_cannot_be_read_are_asked_for_again(
+    epoch: FeedEpoch, redis_client: redis.Redis, payload: bytes
+) -> None:
+    hole(member(epoch, "XRPUSDT"), 0)
+    redis_client.hset(repair_outcomes_key(epoch.pk), "XRPUSDT:0:1", payload)
+    assert len(exchange_orders(epoch=epoch.pk, client=redis_client, now_ms=NOW_MS).repairs) == 1
+    assert not redis_client.exists(repair_outcomes_key(epoch.pk))

@@ -62,6 +62,8 @@ def why(criteria: Criteria, symbol: str, followed: Collection[str] = (), **field
 )
 def test_the_rule_chooses(criteria: Criteria, symbols: list[str]) -> None:
     assert chosen(criteria) == symbols
+    backwards = choose(criteria, MARKET[::-1], followed=[], held={})
+    assert sorted(backwards.symbols) == symbols  # the order of the exchange's answer means nothing
 
 
 def test_a_followed_symbol_stays_until_it_has_fallen_well_below() -> None:

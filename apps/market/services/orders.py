@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 import redis
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
@@ -29,6 +30,7 @@ from apps.bus.orders import (
     read_outcomes,
     write_orders,
 )
+from apps.bus.streams import repair_outcomes_key
 from apps.market.models import Bar, Coverage, EpochInstrument, Gap, KlineDoubt
 from apps.staff import numbers, times
 
@@ -105,13 +107,23 @@ def exchange_orders(*, epoch: int, client: redis.Redis, now_ms: int) -> FeedOrde
     Raises `redis.RedisError`. An answer is removed only after it was committed; one that comes twice changes nothing.
     """
     now = times.moment(now_ms)
-    outcomes = read_outcomes(client, epoch)
+    outcomes = _outcomes(client, epoch)
     store_outcomes(epoch=epoch, outcomes=outcomes.values(), now=now)
     drop_outcomes(client, epoch, list(outcomes))
     settle_doubts(epoch=epoch, now=now)
     orders = compose_orders(epoch=epoch, now_ms=now_ms)
     write_orders(client, epoch, orders)
     return orders
+
+
+def _outcomes(client: redis.Redis, epoch: int) -> dict[str, RepairOutcome]:
+    """Answers that cannot be read are thrown away with the others: what they were about is asked for again."""
+    try:
+        return read_outcomes(client, epoch)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("the answers to repairs cannot be read, they are asked for again: %s", error)
+        client.delete(repair_outcomes_key(epoch))
+        return {}
 
 
 def store_outcomes(*, epoch: int, outcomes: Iterable[RepairOutcome], now: datetime) -> int:
