@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from apps.engine.events import CoverageEnd, CoverageStart, TradeBlock, Watermark
+from apps.engine.events import CoverageEnd, CoverageStart, Loss, TradeBlock, Watermark
 from tests.ingest.frames import Deal, deals_frame, quote_frame
 from tests.ingest.market import INSTRUMENTS, START_MS, TOKEN, Bench
+from workers.ingest.progress import GRACE_MS
 from workers.ingest.recent import RecentIds
 from workers.ingest.symbols import PLAIN_FRAMES
 
@@ -133,7 +134,7 @@ def test_the_memory_of_frames_without_id_is_bounded() -> None:
     assert len(bench.states["BTCUSDT"].plain_frames) <= 2 * PLAIN_FRAMES
 
 
-def test_a_reconnect_to_a_server_that_is_behind_begins_where_the_old_link_ended_if_rows_have_no_id() -> None:
+def test_a_reconnect_to_a_server_that_is_behind_repeats_no_row_without_id() -> None:
     bench = Bench()
     bench.cover()
     rows = [deal(time_ms=START_MS + 1_000 + 100 * number) for number in range(20)]
@@ -143,13 +144,34 @@ def test_a_reconnect_to_a_server_that_is_behind_begins_where_the_old_link_ended_
     bench.feed.opened(2)
     bench.accept(link=2, reason="reconnect: why")
     published = [time_ms for block in bench.events(TradeBlock) for time_ms in block.ts_event]
-    for row in [*rows[10:], deal(time_ms=START_MS + 3_050)]:
-        bench.feed.frames([deals_frame("BTCUSDT", [row], row[3])], 1, 2)
+    for row in rows[10:]:
+        bench.feed.frames([deals_frame("BTCUSDT", [row], row[3] + 7)], 1, 2)
     events = bench.events()
     (start,) = [event for event in events if isinstance(event, CoverageStart)]
-    assert start.since_ms == START_MS + 3_000
+    assert start.since_ms == START_MS + 2_007
+    assert not [event for event in events if isinstance(event, Loss)]
     published += [time_ms for e in events if isinstance(e, TradeBlock) for time_ms in e.ts_event]
-    assert published == [row[3] for row in rows[:15]] + [START_MS + 3_050]
+    assert published == [row[3] for row in rows]
+
+
+def test_an_early_row_without_id_is_published_long_after_a_reconnect_and_declared_shortly_after_it() -> None:
+    bench = Bench()
+    bench.cover()
+    bench.send(*[deals_frame("BTCUSDT", [deal(time_ms=AT + 100 * n)], AT + 100 * n) for n in range(10)])
+    bench.feed.closed()
+    bench.feed.opened(2)
+    bench.accept(link=2)
+    bench.events()
+    between, after = AT + 900 + GRACE_MS + 1, AT + 60_000
+    bench.feed.frames([deals_frame("BTCUSDT", [deal(time_ms=AT + 1)], between)], 1, 2)
+    (loss,) = bench.events(Loss)
+    assert (loss.from_ms, loss.to_ms, loss.symbols) == (AT + 1, AT + 1, ["BTCUSDT"])
+    for step in range(3):
+        bench.feed.frames([deals_frame("XRPUSDT", [], after + 500 * step)], 1, 2)
+        bench.feed.poll(bench.clock.monotonic())
+    bench.events()
+    bench.feed.frames([deals_frame("BTCUSDT", [deal(time_ms=AT + 2)], after + 2_000)], 1, 2)
+    assert [block.ts_event for block in bench.events(TradeBlock)] == [[AT + 2]]
 
 
 def test_a_symbol_new_to_the_feed_is_followed_like_the_others() -> None:

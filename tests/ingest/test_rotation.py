@@ -31,9 +31,9 @@ class Market:
 
     rounds: list[dict[str, list[Deal]]]
 
-    def frames(self, number: int) -> list[bytes]:
-        """One round as a connection receives it: per symbol a quote, then its trades."""
-        send_ms = START_MS + number * ROUND_MS
+    def frames(self, number: int, skew_ms: int) -> list[bytes]:
+        """One round as a connection receives it: per symbol a quote, then its trades. Servers stamp it differently."""
+        send_ms = START_MS + number * ROUND_MS + skew_ms
         frames = []
         for symbol in SYMBOLS:
             frames.append(quote_frame(symbol, "1.00", f"{2 + number // 5}.00", send_ms))
@@ -72,12 +72,13 @@ def make_market(ids: str, seed: int) -> Market:
 class Links:
     """An old and a new link of one feed, each delivering round after round."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, skew_ms: int = 7) -> None:
         self.market = market
         self.bench = Bench()
         self.bench.accept()
         self.handover = Handover()
         self.at = {1: 0, 2: 0}
+        self.skew_ms = {1: 0, 2: skew_ms}
         self.events: list[object] = []
 
     def open_new(self, first: int, *, answered: bool = True) -> None:
@@ -89,7 +90,7 @@ class Links:
     def deliver(self, link: int, rounds: int) -> None:
         for _ in range(rounds):
             if self.at[link] < ROUNDS:
-                for frame in self.market.frames(self.at[link]):
+                for frame in self.market.frames(self.at[link], self.skew_ms[link]):
                     self.bench.feed.frames([frame], 1, link)
                     self.bench.feed.poll(self.bench.clock.monotonic())
                 self.at[link] += 1
@@ -143,11 +144,12 @@ paces = st.lists(st.tuples(st.sampled_from((1, 2)), st.integers(1, 6)), max_size
     before=st.integers(1, 30),
     shift=st.integers(-8, 8),
     pace=paces,
+    skew_ms=st.integers(0, 90),
 )
 def test_a_planned_move_publishes_every_trade_once_and_in_order(
-    ids: str, seed: int, before: int, shift: int, pace: list[tuple[int, int]]
+    ids: str, seed: int, before: int, shift: int, pace: list[tuple[int, int]], skew_ms: int
 ) -> None:
-    links = Links(make_market(ids, seed))
+    links = Links(make_market(ids, seed), skew_ms)
     links.deliver(1, before)
     links.open_new(before + shift)
     for link, rounds in pace:

@@ -9,7 +9,7 @@ from apps.engine.events import CoverageEnd, CoverageStart, Loss, Watermark
 from workers.ingest.builder import Builder
 from workers.ingest.clock import Clock
 from workers.ingest.decoder import DealsFrame, Frame
-from workers.ingest.rotation import SECOND_MS, Sieve
+from workers.ingest.rotation import SECOND_MS
 from workers.ingest.symbols import SymbolState
 from workers.ingest.warmup import Warmup, WarmupJob
 
@@ -82,22 +82,15 @@ class Coverage:
             self._segments.append(_Segment(fresh, reason))
 
     def first_frame(self, send_ms: int) -> None:
-        """A frame sent at this time has come: coverage of what was accepted before begins there.
-
-        Where the link before has published rows without id that are as late as that, it begins after them.
-        """
+        """A frame sent at this time has come: coverage of what was accepted before begins there."""
         for segment in self._segments:
             if segment.since_ms is not None:
                 continue
-            plain_ms = max(state.plain_ms for state in segment.states)
-            since_ms = send_ms if plain_ms < send_ms else (plain_ms // SECOND_MS + 1) * SECOND_MS
-            segment.since_ms = since_ms
+            segment.since_ms = send_ms
             for state in segment.states:
-                state.since_ms = since_ms
-                if since_ms > send_ms:
-                    state.sieve = Sieve(since_ms)
+                state.since_ms = send_ms
             cold = [state for state in segment.states if not state.warmed]
-            segment.job = self._warmup.start(cold, since_ms) if cold else None
+            segment.job = self._warmup.start(cold, send_ms) if cold else None
             if segment.job is None:
                 self._begin(segment)
 

@@ -13,7 +13,7 @@ from workers.ingest.clock import Clock
 from workers.ingest.coverage import Coverage, Held
 from workers.ingest.decoder import Deal, DealsFrame, FeedProtocolError, Frame, QuoteFrame, channels_for, decode
 from workers.ingest.inbox import Handover
-from workers.ingest.progress import Progress
+from workers.ingest.progress import GRACE_MS, Progress
 from workers.ingest.rotation import Sieve
 from workers.ingest.silence import LONG_GAP_SECONDS
 from workers.ingest.symbols import SymbolState
@@ -54,6 +54,7 @@ class Feed:
         self._tally = tally
         self._clock = clock
         self._link = 0
+        self._reached_ms = 0  # the newest round of all links so far
         self._candidate: Candidate | None = None
         self._now = clock.monotonic()
         self._begin(0)
@@ -68,17 +69,23 @@ class Feed:
             self._candidate = Candidate(link, handover, dict(self._channels))
 
     def _begin(self, link: int) -> None:
-        """Nothing is covered and nothing is known about the link's progress."""
+        """Nothing is covered and nothing is known about the link's progress.
+
+        It may be behind the link before: rows without id that are not later than those published then come again.
+        """
+        self._reached_ms = max(self._reached_ms, self.progress.newest_ms)
         self._link = link
         self._candidate = None
         self.progress = Progress()
         self.coverage.reset()
         self._loss: str | None = None  # why a frame was lost since the last round
-        self._sieves_until_ms = 0
+        self._sieves_until_ms = self._reached_ms
+        self._repeats_until_ms = self._reached_ms + GRACE_MS
         self._releasing = False
         now = self._clock.monotonic()
         for state in self.states.values():
             state.restart(now)
+            state.sieve = Sieve(state.plain_ms + 1) if self._reached_ms else None
 
     def accepted(self, symbols: Iterable[str], reason: str, *, initial: bool, link: int = 1) -> None:
         """Their trades are delivered from here on; the next frame says since when."""
@@ -140,6 +147,11 @@ class Feed:
         if self._candidate is not None:
             self._try_move(self._candidate)
         if self._sieves_until_ms and self.progress.claim_ms > self._sieves_until_ms:
+            self._drop_sieves()
+
+    def _drop_sieves(self) -> None:
+        """The link is past all that others have published; what it sent before must not be held any more."""
+        if not any(state.holding for state in self.states.values()):
             self._sieves_until_ms = 0
             for state in self.states.values():
                 state.sieve = None
@@ -220,7 +232,7 @@ class Feed:
                 self._tally.count_drop("duplicate", len(deals))  # the whole frame once more: no two are equal by chance
                 return
             if state.sieve is not None:
-                deals = self._sift(state, state.sieve, deals, ts_init)
+                deals = self._sift(frame, state.sieve, ts_init)
         trades = check_trades(deals, state, frame.send_ms)
         if trades.duplicates:
             self._tally.count_drop("duplicate", trades.duplicates)
@@ -235,14 +247,13 @@ class Feed:
         if trades.bad:
             self._declare_bad_trades(state, [bad.time_ms for bad in trades.bad], frame.send_ms, ts_init)
 
-    def _sift(self, state: SymbolState, sieve: Sieve, deals: Sequence[Deal], ts_init: int) -> list[Deal]:
-        """Without what a former link has published. Rows before its end that come only now cannot be told apart."""
-        new, below = sieve.sift(deals)
-        self._tally.count_drop("duplicate", len(deals) - len(new))
-        if below and not self._releasing and state.since_ms is not None:
-            times = [time_ms for time_ms in below if time_ms >= state.since_ms]
-            if times:
-                self.coverage.lose([state], min(times), max(times), ts_init, "late after a rotation")
+    def _sift(self, frame: DealsFrame, sieve: Sieve, ts_init: int) -> list[Deal]:
+        """Without what a former link has published. Rows up to its end that come only later cannot be told apart."""
+        new, below = sieve.sift(frame.deals)
+        self._tally.count_drop("duplicate", len(frame.deals) - len(new))
+        if below and not self._releasing and frame.send_ms > self._repeats_until_ms:
+            loss = Loss(self._builder.token, min(below), max(below), ts_init, [frame.state.symbol], "late without id")
+            self._builder.add_event(frame.state.shard, loss)
         return new
 
     def _take_quote(self, frame: QuoteFrame, ts_init: int) -> None:
@@ -301,11 +312,7 @@ class Feed:
             self._move(candidate)
             return
         self._discard(self.coverage.held_trades)
-        reached_ms = self.progress.newest_ms
         self._begin(candidate.link)
-        for state in self.states.values():
-            state.sieve = Sieve(0)  # it may be behind: what it repeats of quotes is old
-        self._sieves_until_ms = reached_ms + _SIEVE_KEPT_MS
         if candidate.accepted is not None:
             self.accepted(sorted(candidate.accepted), "reconnect: the link before was lost", initial=True)
         for ts_init, frame in candidate.held:
@@ -332,6 +339,7 @@ class Feed:
             else:
                 self._take_quote(frame, ts_init)
         self._releasing = False
+        self._repeats_until_ms = 0
         self._sieves_until_ms = (candidate.rotation.cut_ms or 0) + _SIEVE_KEPT_MS
         late = [self.states[symbol] for symbol in sorted(candidate.accepted or ()) if symbol in self.states]
         self.coverage.accept([state for state in late if state.since_ms is None], "accepted late")
