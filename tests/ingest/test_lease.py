@@ -82,7 +82,8 @@ class Contender:
 
     def close(self) -> None:
         self.ended.set()
-        self._thread.join(10)
+        if self._thread.ident is not None:
+            self._thread.join(10)
         assert not self._thread.is_alive()
         self.die()
 
@@ -208,6 +209,14 @@ def test_of_two_standbys_one_gets_it_and_tokens_differ(contender: Make, epoch: F
     holders = [other for other in others if other.holds]
     assert len(holders) == 1
     assert lease_of(epoch).token == holders[0].lease.token > first.lease.token
+
+
+def test_of_two_that_saw_the_same_only_one_can_take_it(contender: Make, epoch: FeedEpoch) -> None:
+    leases = [contender(f"standby {number}").lease for number in range(2)]
+    seen = [lease._look() for lease in leases]
+    assert seen[0] == seen[1]
+    assert [lease._take(saw) for lease, saw in zip(leases, seen, strict=True)] == [True, False]
+    assert lease_of(epoch).token == leases[0].token
 
 
 def test_a_holder_whose_session_is_cut_goes_on_and_a_standby_does_not_judge_too_early(

@@ -38,6 +38,7 @@ from workers.ingest.worker import Worker
 START_MS: Final = 1_700_000_040_000
 DECIMALS: Final = {"BTCUSDT": (2, 6), "XRPUSDT": (4, 2)}
 SPEED: Final = 300.0
+SLOW: Final = 80.0
 MINUTES: Final = 20
 ROWS: Final = 4_000
 
@@ -112,9 +113,11 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def road(tmp_path: Path, valkey: Valkey) -> Iterator[Road]:
+def road(tmp_path: Path, valkey: Valkey, request: pytest.FixtureRequest) -> Iterator[Road]:
+    """At the speed that is asked for indirectly; what starts a process on the way needs a slower one."""
     rows = make_rows()
-    exchange = Exchange([write_recording(rows, tmp_path / "recording.csv")], SPEED, tmp_path)
+    speed = getattr(request, "param", SPEED)
+    exchange = Exchange([write_recording(rows, tmp_path / "recording.csv")], speed, tmp_path)
     road = Road(tmp_path, valkey, exchange, rows)
     yield road
     for ingest in road.started:
@@ -201,6 +204,7 @@ def test_redis_killed_and_started_again_loses_and_doubles_nothing(road: Road) ->
     assert ingest.end() == 0
 
 
+@pytest.mark.parametrize("road", [SLOW], indirect=True)
 def test_an_ingest_killed_and_started_anew_publishes_no_trade_twice(road: Road) -> None:
     first = road.ingest()
     road.until(0.2)
@@ -209,7 +213,9 @@ def test_an_ingest_killed_and_started_anew_publishes_no_trade_twice(road: Road) 
         known = {str(shard): streams.last_id(client, EPOCH, shard) for shard in range(2)}
     second = road.ingest(token=2, first_entry_ids=known)
     last_id = road.rows[-1][2]
-    wait_until(lambda: any(last_id in e.trade_id for s in road.events() for e in s if isinstance(e, TradeBlock)), "end")
+    wait_until(
+        lambda: any(last_id in e.trade_id for s in road.events() for e in s if isinstance(e, TradeBlock)), "end", 60
+    )
     with road.valkey.client() as client:
         published = published_trades(client)
     assert len(set(published)) == len(published)
@@ -280,6 +286,16 @@ def test_an_ingest_with_nothing_to_publish_notices_a_newer_token_too(road: Road)
     with road.valkey.client() as client:
         client.set(streams.fence_key(EPOCH), 2)
     assert ingest.popen.wait(timeout=5) == 3
+
+
+def test_an_ingest_with_nothing_to_publish_keeps_older_tokens_out_also_after_redis_was_emptied(road: Road) -> None:
+    ingest = road.ingest(token=7, symbols=[{"symbol": "NOPEUSDT", "price_decimals": 2, "quantity_decimals": 2}])
+    wait_until(road.state, "it reports")
+    with road.valkey.client() as client:
+        for _ in range(2):
+            wait_until(lambda: client.get(streams.fence_key(EPOCH)) == b"7", "the fence stands")
+            client.flushall()
+    assert ingest.end() == 0
 
 
 def test_warm_up_bars_come_first_and_end_before_the_minute_of_the_coverage(tmp_path: Path, valkey: Valkey) -> None:
