@@ -72,9 +72,9 @@ def connection(**fields: Any) -> dict[str, Any]:
 
 def report(client: redis.Redis, epoch: FeedEpoch, *connections: dict[str, Any], **fields: Any) -> None:
     written = {
-        "written_ms": time.time_ns() // 1_000_000, "token": 7, "counts": {}, "dropped": {},
+        "written_ms": time.time_ns() // 1_000_000 + 60_000, "token": 7, "counts": {}, "dropped": {},
         "connections": list(connections), "standby": True, "repairs": {"waiting": 1, "filled": 2, "failed": 3},
-        "budget": {"left": 9}, **fields,
+        "budget": {"taken": 9}, **fields,
     }  # fmt: skip
     client.set(streams.feed_state_key(epoch.pk), json.dumps(written))
 
@@ -108,8 +108,8 @@ def test_status_tells_connections_lease_ledger_and_ends_well_if_all_flows(
     assert (code, found["problems"]) == (0, [])
     one = found["connections"][0]
     assert (one["name"], one["state"], one["reconnects"], one["rotations"]) == ("feed-0", "STREAMING", 1, 2)
-    assert (found["standby"], found["repairs"], found["budget"]) == (
-        True, {"waiting": 1, "filled": 2, "failed": 3}, {"left": 9},
+    assert (found["standby"], found["repairs"], found["budget"]["taken"]) == (
+        True, {"waiting": 1, "filled": 2, "failed": 3}, 9,
     )  # fmt: skip
     assert found["ledger"] == {"proven": 8, "backfilled": 0, "unproven": 0}
     assert found["symbols"] == {"followed": 2, "known": 2}
@@ -243,7 +243,8 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_subscribe_waits_for_the_exchanges_answer(
     epoch: FeedEpoch, redis_client: redis.Redis, exchange: str, change: dict[str, Any], code: int, told: str
 ) -> None:
-    wish = ("subscribe", "BTCUSDT", "--reason", "a test", "--by", "bob", "--wait", "--seconds", "0.6")
+    seconds = "0.6" if told == "no answer yet" else "60"
+    wish = ("subscribe", "BTCUSDT", "--reason", "a test", "--by", "bob", "--wait", "--seconds", seconds)
     with reporting(redis_client, epoch, connection(**change)):
         found = read(*wish)
     assert found == (code, {
