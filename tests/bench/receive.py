@@ -31,7 +31,7 @@ from tests.ingest.processes import EPOCH, REPOSITORY, Ingest, Valkey, configurat
 ROUNDS: Final = 5
 FRAMES: Final = 150_000
 SHARDS: Final = 4  # the default of CDB_SHARD_COUNT
-_GIVE_UP_SECONDS: Final = 20
+_GIVE_UP_SECONDS: Final = 150
 _POLL_SECONDS: Final = 0.005
 _DRAIN_SECONDS: Final = 0.1
 

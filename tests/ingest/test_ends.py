@@ -8,7 +8,7 @@ from apps.engine.events import CoverageEnd, CoverageStart, Loss, TradeBlock, Wat
 from tests.ingest.frames import Deal, deals_frame, quote_frame
 from tests.ingest.market import INSTRUMENTS, START_MS, TOKEN, Bench
 from workers.ingest.progress import GRACE_MS
-from workers.ingest.recent import RecentIds
+from workers.ingest.recent import IdMemory
 from workers.ingest.symbols import PLAIN_FRAMES
 
 AT = START_MS + 100
@@ -190,5 +190,5 @@ def test_a_symbol_new_to_the_feed_is_followed_like_the_others() -> None:
 
 
 def test_two_generations_of_ids_are_remembered() -> None:
-    recent = RecentIds(2)
+    recent = IdMemory(2).member()
     assert [recent.add(text) for text in "abcab"] == [True, True, True, False, False]

@@ -24,7 +24,7 @@ from workers.ingest.inbox import (
     Refused,
     Repaired,
 )
-from workers.ingest.recent import memory_per_symbol
+from workers.ingest.recent import IdMemory
 from workers.ingest.symbols import SymbolState, make_state
 from workers.ingest.tally import Tally
 from workers.ingest.warmup import Warmup
@@ -47,7 +47,9 @@ class Feeds:
         tally: Tally,
         clock: Clock,
         ask_again: Callable[[str, str], None],
+        memory: IdMemory | None = None,
     ) -> None:
+        self._memory = memory or IdMemory()
         self._states = states
         self._shard_count = shard_count
         self._builder = builder
@@ -119,10 +121,9 @@ class Feeds:
                 self._pauses,
                 lambda symbol: self._ask_again(name, symbol),
             )
-        memory = memory_per_symbol(len(self._states) + len(instruments))
         for instrument in instruments:
             if instrument.symbol not in self._states:
-                self._states[instrument.symbol] = make_state(instrument, self._shard_count, memory)
+                self._states[instrument.symbol] = make_state(instrument, self._shard_count, self._memory)
         feed.join([self._states[instrument.symbol] for instrument in instruments])
         self._share()
 

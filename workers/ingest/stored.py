@@ -10,6 +10,7 @@ from apps.bus import codec, streams
 from apps.engine.events import TradeBlock
 from workers.ingest import log
 from workers.ingest.config import Config
+from workers.ingest.recent import IDS_MIN
 from workers.ingest.symbols import SymbolState
 
 TAIL_ENTRIES: Final = 2_000
@@ -29,14 +30,28 @@ def refill(client: redis.Redis, config: Config, states: dict[str, SymbolState]) 
     """Remember the trade ids at the tail of each shard. Returns how many. Raises `RedisError`."""
     count = 0
     for shard in range(config.shard_count):
-        for payload in reversed(_tail(client, config.epoch, shard)):
-            try:
-                events = codec.decode(payload)
-            except codec.CodecError as error:
-                log.event("unreadable_entry", shard=shard, error=str(error))
-                continue
-            count += sum(_remember(event, states) for event in events if isinstance(event, TradeBlock))
+        blocks = _newest_blocks(client, config.epoch, shard, IDS_MIN // config.shard_count)
+        count += sum(_remember(block, states) for block in reversed(blocks))
     return count
+
+
+def _newest_blocks(client: redis.Redis, epoch: int, shard: int, trades_max: int) -> list[TradeBlock]:
+    """The trades at the end of a shard, newest first, no more than are remembered of it anyway."""
+    blocks: list[TradeBlock] = []
+    trades = 0
+    for payload in _tail(client, epoch, shard):
+        try:
+            events = codec.decode(payload)
+        except codec.CodecError as error:
+            log.event("unreadable_entry", shard=shard, error=str(error))
+            continue
+        for event in reversed(events):
+            if isinstance(event, TradeBlock):
+                blocks.append(event)
+                trades += len(event.trade_id)
+        if trades >= trades_max:
+            break
+    return blocks
 
 
 def _tail(client: redis.Redis, epoch: int, shard: int) -> list[bytes]:

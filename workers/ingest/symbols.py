@@ -8,7 +8,7 @@ from typing import Final
 
 from apps.bus.streams import shard_of
 from workers.ingest.config import Instrument
-from workers.ingest.recent import RecentIds, memory_per_symbol
+from workers.ingest.recent import IdMemory, RecentIds
 from workers.ingest.rotation import Sieve
 from workers.ingest.silence import Habit
 
@@ -30,7 +30,7 @@ class SymbolState:
     published_quote: QuoteTexts | None = None
     quote_ms: int = 0  # event time of the last published quote
     plain_ms: int = 0  # greatest event time of a published trade without id
-    plain_frames: RecentIds = field(default_factory=lambda: RecentIds(PLAIN_FRAMES))
+    plain_frames: RecentIds = field(default_factory=lambda: IdMemory(PLAIN_FRAMES).member())
     warmed: bool = False
     ended: bool = False  # the stream says that it is not covered and will not be soon
     habit: Habit = field(default_factory=Habit)
@@ -54,17 +54,19 @@ class SymbolState:
         self.silent_ms = None
 
 
-def make_states(instruments: Sequence[Instrument], shard_count: int) -> dict[str, SymbolState]:
-    memory = memory_per_symbol(len(instruments))
+def make_states(
+    instruments: Sequence[Instrument], shard_count: int, memory: IdMemory | None = None
+) -> dict[str, SymbolState]:
+    memory = memory or IdMemory()
     return {instrument.symbol: make_state(instrument, shard_count, memory) for instrument in instruments}
 
 
-def make_state(instrument: Instrument, shard_count: int, memory: int) -> SymbolState:
-    """`memory` is how many trade ids it remembers."""
+def make_state(instrument: Instrument, shard_count: int, memory: IdMemory) -> SymbolState:
+    """`memory` is shared with the other symbols."""
     return SymbolState(
         instrument.symbol,
         instrument.price_decimals,
         instrument.quantity_decimals,
         shard_of(instrument.symbol, shard_count),
-        RecentIds(memory),
+        memory.member(),
     )
