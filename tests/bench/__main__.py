@@ -6,19 +6,24 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import engine, feed
+from tests.bench import engine, feed, growth, receive
 
-BENCHES: Final[dict[str, Callable[[], dict[str, float]]]] = {"engine": engine.measure, "ingest": feed.measure}
-PACKAGES: Final = ("numba", "numpy", "protobuf", "websocket-client", "redis", "aiohttp")
+BENCHES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
+    "engine": engine.measure,
+    "ingest": feed.measure,
+    "feed": receive.measure,
+    "growth": growth.measure,
+}
+PACKAGES: Final = ("numba", "numpy", "protobuf", "websocket-client", "redis", "aiohttp", "ccxt")
 
 
 def main(names: list[str]) -> int:
@@ -34,14 +39,23 @@ def main(names: list[str]) -> int:
     return 0
 
 
-def _print(name: str, figures: dict[str, float]) -> None:
+def _print(name: str, figures: dict[str, Any]) -> None:
     table = Table("figure", "value", title=name)
-    for key, value in figures.items():
+    for key, value in _flat(figures):
         table.add_row(key, f"{value:,.2f}")
     Console().print(table)
 
 
-def _write(name: str, figures: dict[str, float]) -> None:
+def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """What is nested carries the names above it."""
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            yield from ((f"{key} {inner}", number) for inner, number in _flat(value))
+        else:
+            yield key, value
+
+
+def _write(name: str, figures: dict[str, Any]) -> None:
     folder = Path(os.environ.get("CDB_DATA_DIR", "var")) / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     document = {

@@ -1,7 +1,7 @@
-"""A server that sends frames made beforehand, as fast as each receiver takes them.
+"""A server that sends frames made beforehand, as fast as each receiver takes them, or evenly over some seconds.
 
-`python -m tests.bench.flood PORT CONNECTIONS FRAMES`. The frames are those of an exchange at work: rounds of 100 ms,
-in each of which every symbol has three trades, and in every fourth a quote, four of five of which repeat the one
+`python -m tests.bench.flood PORT CONNECTIONS FRAMES [SECONDS]`. The frames are those of an exchange at work: rounds of
+100 ms, in each of which every symbol has three trades, and in every fourth a quote, four of five of which repeat the one
 before. So a fifth of the frames are quotes, and every trade has an id and a quantity of its own.
 
 It begins when every channel of trades has been asked for, writes `go CONNECTIONS MONOTONIC_NS` then, and begins again
@@ -27,7 +27,11 @@ from tests.ingest.frames import Deal, deals_frame, quote_frame
 from workers.ingest.channels import DEALS_PREFIX, spread
 from workers.ingest.config import Instrument
 
-SYMBOLS: Final = {1: 10, 34: 500}  # connections: symbols; the ingest puts fifteen symbols on a connection at most
+SYMBOLS: Final = {
+    1: 10,
+    34: 500,
+    67: 1_000,
+}  # by connections; the ingest puts at most fifteen on one
 TRADES_PER_FRAME: Final = 3
 ROUND_MS: Final = 100
 ROUNDS_PER_QUOTE: Final = 4
@@ -37,6 +41,7 @@ QUANTITY_DECIMALS: Final = 6
 _START_MS: Final = 1_790_000_000_000
 _FIRST_ID: Final = 730_292_425_000_000_000
 _CHUNK_BYTES: Final = 256 * 1024
+_ROUND_BYTES: Final = 6 * 1024
 _KEY_SALT: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _LENGTH_16: Final = 126
 
@@ -54,27 +59,27 @@ class Load(NamedTuple):
     trades: int
 
 
-def make_loads(connections: int, frames: int, symbols: int = 0) -> list[Load]:
+def make_loads(connections: int, frames: int, chunk_bytes: int = _CHUNK_BYTES) -> list[Load]:
     """The same for the same arguments. `frames` is shared out evenly; whole rounds, so a few more may come out."""
-    groups = [[one.symbol for one in group] for group in spread(instruments(symbols or SYMBOLS[connections]))]
+    groups = [[one.symbol for one in group] for group in spread(instruments(SYMBOLS[connections]))]
     assert len(groups) == connections, "so many symbols need another number of connections"
     numbers = itertools.count(1)
-    return [_load(group, -(-frames // connections), numbers) for group in groups]
+    return [_load(group, -(-frames // connections), numbers, chunk_bytes) for group in groups]
 
 
-def _load(symbols: list[str], frames_min: int, numbers: Iterator[int]) -> Load:
+def _load(symbols: list[str], frames_min: int, numbers: Iterator[int], chunk_bytes: int) -> Load:
     chunks, chunk, frames, trades = [], bytearray(), 0, 0
-    for payload, deals in _rounds(symbols, frames_min, numbers):
+    for payload, deals in rounds(symbols, frames_min, numbers):
         chunk += _framed(payload)
         frames += 1
         trades += deals
-        if len(chunk) >= _CHUNK_BYTES:
+        if len(chunk) >= chunk_bytes:
             chunks.append(bytes(chunk))
             chunk.clear()
     return Load(symbols, [*chunks, bytes(chunk)], frames, trades)
 
 
-def _rounds(symbols: list[str], frames_min: int, numbers: Iterator[int]) -> Iterator[tuple[bytes, int]]:
+def rounds(symbols: list[str], frames_min: int, numbers: Iterator[int]) -> Iterator[tuple[bytes, int]]:
     """Payloads with the number of their trades, at least so many frames, to the end of a round."""
     sent = 0
     for number in itertools.count():
@@ -113,7 +118,8 @@ def _framed(payload: bytes) -> bytes:
 class Flood:
     """Accepts for ever; a round of sending per receiver."""
 
-    def __init__(self, port: int, loads: list[Load]) -> None:
+    def __init__(self, port: int, loads: list[Load], seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self._loads = {symbol: load for load in loads for symbol in load.symbols}
         self._symbols = len(self._loads)
         self._lock = threading.Lock()
@@ -179,9 +185,13 @@ class _Visit:
     def send_all(self) -> None:
         assert self._load is not None
         with suppress(OSError):
+            pause, due = self._flood.seconds / len(self._load.chunks), time.monotonic()
             for chunk in self._load.chunks:
                 with self._lock:
                     self._raw.sendall(chunk)
+                due += pause
+                if pause:
+                    time.sleep(max(0.0, due - time.monotonic()))
 
     def _answer(self, opcode: int, payload: bytes) -> None:
         if opcode != 1:
@@ -218,4 +228,7 @@ def _read_frame(stream: BinaryIO) -> tuple[int, bytes]:
 
 
 if __name__ == "__main__":
-    Flood(int(sys.argv[1]), make_loads(int(sys.argv[2]), int(sys.argv[3]))).serve()
+    wanted = int(sys.argv[2]), int(sys.argv[3])
+    if len(sys.argv) > 4:  # in pieces of about a round, as an exchange sends them
+        Flood(int(sys.argv[1]), make_loads(*wanted, _ROUND_BYTES), float(sys.argv[4])).serve()
+    Flood(int(sys.argv[1]), make_loads(*wanted)).serve()

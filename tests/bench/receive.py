@@ -41,9 +41,10 @@ Outcome = dict[str, float]
 class FloodServer:
     """The process of `flood.py`, on the first core, and what it says about when it began."""
 
-    def __init__(self, connections: int, frames: int, core: int) -> None:
+    def __init__(self, connections: int, frames: int, core: int, seconds: float = 0.0) -> None:
         self.port = pick_port()
-        command = [sys.executable, "-m", "tests.bench.flood", str(self.port), str(connections), str(frames)]
+        numbers = [self.port, connections, frames, *([seconds] if seconds else [])]
+        command = [sys.executable, "-m", "tests.bench.flood", *map(str, numbers)]
         self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         os.sched_setaffinity(self.process.pid, {core})
         self._read("listening")
@@ -145,11 +146,18 @@ def ours(server: FloodServer, connections: int, frames: int, trades: int, core: 
             with valkey.client() as client:
                 ended_ns = _until_all_is_there(client, ingest, trades)
                 cpu = ingest.cpu_seconds() - cpu
+                resident_bytes = _resident_bytes(ingest.popen.pid)
                 lost = _check(client, connections, trades)
         finally:
             ingest.end(signal.SIGKILL)
             valkey.kill()
-    return _outcome(frames, began_ns, ended_ns, cpu, lost)
+    more = {"cpu_seconds": cpu, "resident_bytes": resident_bytes}
+    return _outcome(frames, began_ns, ended_ns, cpu, lost) | more
+
+
+def _resident_bytes(pid: int) -> int:
+    """How much memory a process really has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def _until_all_is_there(client: redis.Redis, ingest: Ingest, trades: int) -> int:
