@@ -9,6 +9,7 @@ from tests.ingest.frames import Deal, deals_frame, quote_frame
 from tests.ingest.market import INSTRUMENTS, START_MS, TOKEN, Bench
 from workers.ingest.progress import GRACE_MS
 from workers.ingest.recent import IdMemory
+from workers.ingest.stored import remember
 from workers.ingest.symbols import PLAIN_FRAMES
 
 AT = START_MS + 100
@@ -192,3 +193,15 @@ def test_a_symbol_new_to_the_feed_is_followed_like_the_others() -> None:
 def test_two_generations_of_ids_are_remembered() -> None:
     recent = IdMemory(2).member()
     assert [recent.add(text) for text in "abcab"] == [True, True, True, False, False]
+
+
+def test_rows_without_id_that_the_process_before_has_published_are_not_repeated_by_a_server_that_is_behind() -> None:
+    bench = Bench()
+    remembered = TradeBlock("BTCUSDT", TOKEN, 1, 1, [AT, AT + 300], [150] * 2, [1] * 2, [1] * 2, ["", ""])
+    remember(remembered, bench.states)
+    bench.feed.leave(["BTCUSDT"])
+    bench.feed.join([bench.states["BTCUSDT"]])
+    bench.feed.opened(1)
+    bench.accept()
+    bench.send(*[deals_frame("BTCUSDT", [deal(time_ms=AT + 100 * n)], AT + 100 * n) for n in range(1, 6)])
+    assert [block.ts_event for block in bench.events(TradeBlock)] == [[AT + 400], [AT + 500]]

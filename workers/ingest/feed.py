@@ -121,8 +121,9 @@ class Feed:
             self._begin(0)
 
     def join(self, states: Sequence[SymbolState]) -> None:
-        """The connection is to deliver these too."""
+        """The connection is to deliver these too. What is known of them may come from a process before this one."""
         now = self._clock.monotonic()
+        self._reached_ms = max([self._reached_ms, *(state.plain_ms for state in states)])
         for state in states:
             state.restart(now)
             self.states[state.symbol] = state

@@ -31,7 +31,7 @@ def refill(client: redis.Redis, config: Config, states: dict[str, SymbolState]) 
     count = 0
     for shard in range(config.shard_count):
         blocks = _newest_blocks(client, config.epoch, shard, IDS_MIN // config.shard_count)
-        count += sum(_remember(block, states) for block in reversed(blocks))
+        count += sum(remember(block, states) for block in reversed(blocks))
     return count
 
 
@@ -67,8 +67,11 @@ def _tail(client: redis.Redis, epoch: int, shard: int) -> list[bytes]:
     return payloads
 
 
-def _remember(block: TradeBlock, states: dict[str, SymbolState]) -> int:
+def remember(block: TradeBlock, states: dict[str, SymbolState]) -> int:
+    """What the stream tells of one symbol; returns how many trade ids were new."""
     state = states.get(block.symbol)
     if state is None:
         return 0
+    if "" in block.trade_id:
+        state.plain_ms = max(state.plain_ms, *block.ts_event)
     return sum(state.recent.add(trade_id) for trade_id in block.trade_id if trade_id)
