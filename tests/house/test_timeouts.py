@@ -11,7 +11,7 @@ from apps.engine import timeouts
 NUMBERS = {name: value for name, value in vars(timeouts).items() if name.isupper() and not name.startswith("_")}
 NAMED_IN = {words: set(holds.__code__.co_names) for words, holds in timeouts._RELATIONS}
 # Counts, not times.
-WITHOUT_NEIGHBOUR = {"EXCHANGE_SUBSCRIPTIONS_MAX"}
+WITHOUT_NEIGHBOUR = {"EXCHANGE_SUBSCRIPTIONS_MAX", "FEED_SYMBOL_SILENCE_GAPS"}
 PLACES = [(words, name) for words, names in NAMED_IN.items() for name in sorted(names)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from apps.engine import timeouts
@@ -34,7 +35,7 @@ class _Lookup(threading.Thread):
         super().__init__(name="resolve", daemon=True)
         self.rows: list[Address] = []
         self.error: OSError | None = None
-        self._ask = lambda: resolve(host, port)
+        self._ask: Callable[[], list[Address]] = partial(resolve, host, port)
 
     def run(self) -> None:
         try:
