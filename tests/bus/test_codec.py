@@ -33,9 +33,9 @@ def column(draw: st.DrawFn, length: int, values: st.SearchStrategy[Any] = NUMBER
 @st.composite
 def trade_blocks(draw: st.DrawFn) -> Event:
     length = draw(st.integers(1, 5))
-    numbers = [column(draw, length) for _ in range(4)]
+    times, prices, quantities, sides = (column(draw, length) for _ in range(4))
     ids = column(draw, length, st.text(max_size=41))
-    return TradeBlock(draw(SYMBOL), draw(NUMBER), draw(NUMBER), draw(NUMBER), *numbers, ids)
+    return TradeBlock(draw(SYMBOL), draw(NUMBER), draw(NUMBER), draw(NUMBER), times, prices, quantities, sides, ids)
 
 
 @st.composite

@@ -61,7 +61,7 @@ def test_a_session_says_where_its_market_comes_from(mode: str, kind: str, word: 
     """Nothing but the real feed carries the source that real instruments have, so the two never share a row."""
     recording = tmp_path / "trades.csv"
     recording.write_text("symbol\n")
-    wanted = Wanted(mode, "NORMAL", "https://exchange.invalid", 4, "hash", ("BTCUSDT",), 7, (recording,))
+    wanted = Wanted(mode, "NORMAL", "https://exchange.invalid", 4, "hash", ("BTCUSDT",), 7, None, (recording,))
     found_kind, source, description = source_of(wanted)
     assert found_kind == kind
     assert word in description
