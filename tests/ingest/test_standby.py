@@ -63,10 +63,10 @@ class Pair:
         with self.valkey.client() as client:
             return [event for shard in stream_events(client, 2, self.epoch.pk) for event in shard]
 
-    def trades(self, token: int | None = None) -> list[str]:
-        """The ids of the published trades, of one token or of all."""
+    def trades(self, token: int | None = None) -> list[tuple[str, str]]:
+        """Symbol and id of the published trades, of one token or of all."""
         blocks = [event for event in self.events() if isinstance(event, TradeBlock)]
-        return [trade_id for block in blocks if token in (None, block.token) for trade_id in block.trade_id]
+        return [(block.symbol, each) for block in blocks if token in (None, block.token) for each in block.trade_id]
 
     def tokens(self) -> set[int]:
         return {event.token for event in self.events() if isinstance(event, TradeBlock)}
