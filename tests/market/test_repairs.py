@@ -33,6 +33,7 @@ def test_minutes_that_were_given_up_are_asked_for_again_with_a_number_of_their_o
     assert asked == [(START_MINUTE, ATTEMPTS_MAX + 1)]
     made.refresh_from_db()
     assert (made.status, made.closed_at) == (Gap.Status.OPEN, None)
+    assert Coverage.objects.get(minute=START_MINUTE).detail == ""  # what comes next is the new attempt's
     store_outcomes(epoch=epoch.pk, outcomes=[answer(row, 0, ATTEMPTS_MAX + 1)], now=NOW)
     assert Coverage.objects.get(minute=START_MINUTE).next_attempt_at is not None  # another round of attempts
     made.refresh_from_db()

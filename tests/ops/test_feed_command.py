@@ -253,6 +253,12 @@ def test_subscribe_waits_for_the_exchanges_answer(
     assert of(epoch, "BTCUSDT").why == "bob: a test"
 
 
+def test_an_answer_from_before_the_wish_is_none(epoch: FeedEpoch, redis_client: redis.Redis, exchange: str) -> None:
+    report(redis_client, epoch, connection(symbols=["BTCUSDT"]), written_ms=1)
+    code, done = read("subscribe", "BTCUSDT", "--reason", "a test", "--wait", "--seconds", "0.3")
+    assert (code, done["answers"]) == (1, {"BTCUSDT": "no answer yet"})
+
+
 def test_unsubscribe_lets_go_without_waiting_unless_asked(epoch: FeedEpoch, redis_client: redis.Redis) -> None:
     code, text = feed("unsubscribe", "XRPUSDT", "--reason", "quiet")
     assert (code, text) == (0, "XRPUSDT is not followed any more\n")
