@@ -1,8 +1,8 @@
 """A server that sends frames made beforehand, as fast as each receiver takes them, or evenly over some seconds.
 
 `python -m tests.bench.flood PORT CONNECTIONS FRAMES [SECONDS]`. The frames are those of an exchange at work: rounds of
-100 ms, in each of which every symbol has three trades, and in every fourth a quote, four of five of which repeat the one
-before. So a fifth of the frames are quotes, and every trade has an id and a quantity of its own.
+100 ms, in each of which every symbol has three trades, and in every fourth a quote, four of five of which repeat the
+one before. So a fifth of the frames are quotes, and every trade has an id and a quantity of its own.
 
 It begins when every channel of trades has been asked for, writes `go CONNECTIONS MONOTONIC_NS` then, and begins again
 for the next receiver when all connections are closed.
@@ -19,6 +19,7 @@ import struct
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, Final, NamedTuple
@@ -166,7 +167,8 @@ class _Visit:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._raw = raw
         self._flood = flood
-        self._lock = threading.Lock()  # a PONG must not stand inside a frame
+        self._lock = threading.Lock()  # an answer must not stand inside a frame
+        self._answers: deque[bytes] = deque()
         self._load: Load | None = None
 
     def run(self) -> None:
@@ -189,6 +191,7 @@ class _Visit:
             for chunk in self._load.chunks:
                 with self._lock:
                     self._raw.sendall(chunk)
+                self._send_answers()
                 due += pause
                 if pause:
                     time.sleep(max(0.0, due - time.monotonic()))
@@ -210,8 +213,17 @@ class _Visit:
     def _say(self, words: str, number: int) -> None:
         text = json.dumps({"id": number, "code": 0, "msg": words}).encode()
         head = bytes((0x81, len(text))) if len(text) < _LENGTH_16 else struct.pack("!BBH", 0x81, _LENGTH_16, len(text))
-        with self._lock:
-            self._raw.sendall(head + text)
+        self._answers.append(head + text)
+        self._send_answers()
+
+    def _send_answers(self) -> None:
+        """Between two pieces of the load, by whoever comes first; who sends the load would never let go for long."""
+        while self._answers and self._lock.acquire(timeout=0.01):
+            try:
+                if self._answers:
+                    self._raw.sendall(self._answers.popleft())
+            finally:
+                self._lock.release()
 
 
 def _read_frame(stream: BinaryIO) -> tuple[int, bytes]:

@@ -37,7 +37,7 @@ def kept() -> list[bytes]:
     return [bytes.fromhex(line.split()[0]) for line in lines if line] + [bytes.fromhex(text) for text in failed]
 
 
-def _of_body(field: FieldDescriptor) -> bytes:
+def _of_body(field: Any) -> bytes:
     """A frame of any body with a value in each of its fields, on a channel of trades."""
     frame = PushDataV3ApiWrapper(channel=deals_channel(SYMBOL), symbol=SYMBOL, sendTime=SEND_MS)
     _fill(getattr(frame, field.name))
