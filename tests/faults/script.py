@@ -41,7 +41,7 @@ KINDS: Final[dict[str, Kind]] = {
     "delay": Kind("the network is late and uneven", "N3", (0.5, 1.5)),
     "garbage": Kind("frames that nobody can decode", "X4", (0.2, 1.0)),
     "swallow": Kind("the exchange leaves trades out", "X5", (0.2, 1.0)),
-    "rest": Kind("REST fails while a hole is to be filled", "X10", (0.5, 2.0)),
+    "rest": Kind("REST fails while a hole is to be filled", "X10", (1.2, 2.5)),
     "late": Kind("trades come late", "X5", (0.2, 1.0)),
 }
 
