@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("faults: DATABASE_URL is not set; `make faults-feed` starts a server of its own\n")
         return 2
     seeds = [options.seed] if options.seed is not None else list(range(options.first, options.first + options.seeds))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is cleared away
     console = Console()
     if len(seeds) == 1:
         console.print(f"seed {seeds[0]}: {write(seeds[0]).words()}", highlight=False)
