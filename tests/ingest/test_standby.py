@@ -110,13 +110,14 @@ def test_after_a_kill_the_standby_has_published_within_ten_seconds_and_nothing_s
     assert second.get("/metrics") == (200, "cdb_ingest_standby 1\n")
     first.end(signal.SIGKILL)
     killed_at = time.monotonic()
-    wait_until(lambda: pair.trades(token=pair.lease().token) and pair.lease().token > old, "it publishes", 20)
+    new = wait_until(lambda: (token := pair.lease().token) > old and token, "taken over", 20)
+    wait_until(lambda: pair.trades(token=new), "it publishes", 20)
     assert time.monotonic() - killed_at < timeouts.LEASE_TAKEOVER_MAX_SECONDS
     wait_until(second.healthy, "healthy")
     trades = pair.trades()
     assert len(set(trades)) == len(trades)
     starts = [event for event in pair.events() if isinstance(event, CoverageStart)]
-    assert {start.token for start in starts} == {old, pair.lease().token}
+    assert {start.token for start in starts} == {old, new}
     assert pair.state()["lease"]["holder"] == "second"
     third = pair.ingest("third")
     wait_until(lambda: "held by second" in third.get("/health")[1], "the next one stands by")
