@@ -19,6 +19,7 @@ from apps.ops.services.sessions import Prepared, SessionRefused, Wanted, end_unf
 from apps.ops.services.sessions import prepare as prepare_by
 from apps.portfolio.models import Account, LedgerEntry, TradingSession
 from apps.signals.models import StrategyVersion
+from workers.exchange.limits import Limits
 from workers.exchange.server import ExchangeServer, running
 from workers.exchange.synthetic import SyntheticSource
 
@@ -31,7 +32,10 @@ def rest_url() -> Iterator[str]:
     ready, stop, found = threading.Event(), threading.Event(), {}
 
     async def serve() -> None:
-        async with running(ExchangeServer(SyntheticSource(seed=1, start_ms=1_700_000_040_000))) as server:
+        # Each test asks for all instruments, and Redis, which keeps the budget, is emptied in between.
+        limits = Limits(rest_weight_max=None)
+        exchange = ExchangeServer(SyntheticSource(seed=1, start_ms=1_700_000_040_000), limits=limits)
+        async with running(exchange) as server:
             found["port"] = server.port
             ready.set()
             await asyncio.to_thread(stop.wait)
