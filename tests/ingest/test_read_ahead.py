@@ -77,7 +77,8 @@ def test_every_message_comes_once_and_in_order_however_it_is_cut(
         for side in (ours, theirs):
             side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 21)
         client, stream = client_of(ours)
-        at, messages = 0, []
+        at = 0
+        messages: list[Message] = []
         for cut in sorted({min(cut, len(wire)) for cut in cuts} | {len(wire)}):
             theirs.sendall(wire[at:cut])
             whole = _whole(sent, cut)
