@@ -1,8 +1,9 @@
 """Who receives the flood without Redis: `python -m tests.bench.receivers KIND PORT CONNECTIONS WANTED FRAMES CORE`.
 
 `ceiling` reads bytes and looks at none of them, `bare` is websocket-client's receive loop (a thread per connection),
-`ccxt` is the user of `watchTrades`, a task per symbol. Each writes one line of JSON when it has everything:
-`ended_ns` on the machine's monotonic clock, `cpu_seconds` of the process while receiving, `trades` handed to its user.
+`ccxt` is the user of `watchTrades`, a task per symbol. Each writes one line of JSON when it has everything, or has given
+up, as ccxt does when a PONG comes late: `ended_ns` on the machine's monotonic clock, `cpu_seconds` of the process while
+receiving, `trades` handed to its user.
 """
 
 from __future__ import annotations
@@ -128,10 +129,11 @@ async def _watch(port: int, connections: int, frames: int) -> dict[str, Any]:
         client = _client(port, [one.symbol for one in group])
         tasks += [asyncio.create_task(_follow(client, one.symbol, rows)) for one in group]
     cpu = time.process_time()
-    await _Counting.all_done.wait()
+    done = asyncio.create_task(_Counting.all_done.wait())
+    await asyncio.wait([done, *tasks], return_when=asyncio.FIRST_COMPLETED)  # a task ends only by an error
     ended_ns, cpu = time.monotonic_ns(), time.process_time() - cpu
     await asyncio.sleep(0.2)  # what was resolved last still reaches its user
-    return {"ended_ns": ended_ns, "cpu_seconds": cpu, "trades": len(rows)}
+    return {"ended_ns": ended_ns, "cpu_seconds": cpu, "trades": len(rows), "frames": _Counting.done}
 
 
 async def _follow(client: Any, symbol: str, rows: set[tuple[Any, ...]]) -> None:
