@@ -1,9 +1,9 @@
 """Who receives the flood without Redis: `python -m tests.bench.receivers KIND PORT CONNECTIONS WANTED FRAMES CORE`.
 
 `ceiling` reads bytes and looks at none of them, `bare` is websocket-client's receive loop (a thread per connection),
-`ccxt` is the user of `watchTrades`, a task per symbol. Each writes one line of JSON when it has everything, or has given
-up, as ccxt does when a PONG comes late: `ended_ns` on the machine's monotonic clock, `cpu_seconds` of the process while
-receiving, `trades` handed to its user.
+`ccxt` is the user of `watchTrades`, a task per symbol. Each writes one line of JSON when it has everything, or has
+given up, as ccxt does when a PONG comes late: `ended_ns` on the machine's monotonic clock, `cpu_seconds` of the
+process while receiving, `trades` handed to its user.
 """
 
 from __future__ import annotations
