@@ -4,5 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_SEEDS: Final[dict[int, str]] = {}
+KNOWN_SEEDS: Final[dict[int, str]] = {
+    69: "a link left trades out without a word; at the rotation its successor's rows came behind later ones, PROVEN",
+    120: "the same with trade ids",
+}
 EVERYDAY_SEEDS: Final = (1, 2, 3, 4)

@@ -222,6 +222,30 @@ def test_with_the_successor_in_step_a_dying_link_leaves_no_gap_after_the_cut(ids
         assert links.published(symbol) == links.market.trades(symbol)
 
 
+@pytest.mark.parametrize("ids", IDS)
+def test_what_the_old_link_left_out_comes_after_all_but_is_declared_out_of_order(ids: str) -> None:
+    overtaken = 0
+    for seed in range(8):
+        links = Links(make_market(ids, seed))
+        links.deliver(1, 10)
+        links.open_new(10)
+        links.deliver(2, 30)
+        links.deliver(1, 8)
+        links.at[1] += 10  # it says nothing of these rounds and goes on
+        while not links.handover.done:
+            links.deliver(1, 1)
+            links.deliver(2, 1)
+        for symbol in SYMBOLS:
+            times = [time_ms for time_ms, _, _ in links.published(symbol)]
+            assert not Counter(links.published(symbol)) - Counter(links.market.trades(symbol))
+            losses = [loss for loss in links.of_kind(Loss) if symbol in loss.symbols]
+            for at, time_ms in enumerate(times):
+                if at and time_ms < max(times[:at]):
+                    overtaken += 1
+                    assert any(loss.from_ms <= time_ms <= loss.to_ms for loss in losses)
+    assert overtaken > 20
+
+
 def test_a_rotation_that_is_given_up_leaves_everything_as_it_was() -> None:
     links = Links(make_market("no ids", 4))
     links.deliver(1, 5)

@@ -243,10 +243,13 @@ class Feed:
             self._builder.add_trades(state, trades, ts_init)
             if plain:
                 state.plain_ms = max(state.plain_ms, *trades.ts_event)
-                if self._candidate is not None:
-                    self._candidate.note(state, deals)
-        if trades.bad:
-            self._declare_bad_trades(state, [bad.time_ms for bad in trades.bad], frame.send_ms, ts_init)
+            if self._candidate is not None:
+                state.passed_ms = max(state.passed_ms, *trades.ts_event)
+                self._candidate.note(state, deals)
+        if self._releasing and (passed := [ms for ms in trades.ts_event if ms <= state.passed_ms]):
+            # The former link went past these without delivering them: they are whole now, but out of order.
+            self.coverage.lose([state], min(passed), max(passed), ts_init, "a former link left trades out")
+        self._declare_bad_trades(state, [bad.time_ms for bad in trades.bad], frame.send_ms, ts_init)
 
     def _sift(self, frame: DealsFrame, sieve: Sieve, ts_init: int) -> list[Deal]:
         """Without what a former link has published. Rows up to its end that come only later cannot be told apart."""
@@ -324,11 +327,11 @@ class Feed:
         """The symbols belong to the candidate's link from here on."""
         if self._loss is not None:
             self._declare_lost_frame(self.progress.newest_ms, self._clock.wall_ms())
-        now = self._clock.monotonic()
+        now, claimed_ms = self._clock.monotonic(), self.progress.claim_ms
         self._link, self._candidate, self.progress = candidate.link, None, candidate.progress
         for symbol, state in self.states.items():
             state.sieve, state.frame_quote = candidate.sieves.get(symbol), candidate.quotes.get(symbol)
-            state.seen_at = now
+            state.seen_at, state.passed_ms = now, max(claimed_ms, state.passed_ms - 1)
         self._releasing = True
         for ts_init, frame in candidate.held:
             state = frame.state
@@ -366,7 +369,7 @@ class Feed:
 
     def _declare_bad_trades(self, state: SymbolState, times: list[int], send_ms: int, ts_init: int) -> None:
         """The minutes of refused trades; where the time itself is wrong, everything since the last settled round."""
-        if state.since_ms is None:
+        if state.since_ms is None or not times:
             return
         known = [time_ms for time_ms in times if time_ms]
         if len(known) < len(times):

@@ -30,6 +30,7 @@ class SymbolState:
     published_quote: QuoteTexts | None = None
     quote_ms: int = 0  # event time of the last published quote
     plain_ms: int = 0  # greatest event time of a published trade without id
+    passed_ms: int = 0  # how far the former link had come when the symbol moved to this one
     plain_frames: RecentIds = field(default_factory=lambda: IdMemory(PLAIN_FRAMES).member())
     warmed: bool = False
     ended: bool = False  # the stream says that it is not covered and will not be soon
