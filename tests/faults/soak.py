@@ -58,13 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=1.0, help="of the machine")
     parser.add_argument("--factor", type=float, default=1.0, help="how fast event time and all rules run")
     parser.add_argument("--symbols", type=int, help="300, or 20 with a factor")
+    parser.add_argument("--trades", type=float, help="per second, instead of the usual; fills memories sooner")
     parser.add_argument("--figures", type=Path, default=Path("var/bench"), help="the folder for the figures as JSON")
     options = parser.parse_args(arguments)
     database_url = os.environ.get("DATABASE_URL")
     if not database_url:
         sys.stderr.write("soak: DATABASE_URL is not set; `make soak` starts a server of its own\n")
         return 2
-    setup = setup_of(options.factor, options.symbols)
+    setup = setup_of(options.factor, options.symbols, options.trades)
     folder = Path(tempfile.mkdtemp(prefix="cdb-soak-"))
     figures, faults = soak(setup, options.hours * 3600, database_url, folder)
     _print(figures, faults)
@@ -74,11 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if faults else 0
 
 
-def setup_of(factor: float, symbols: int | None = None) -> Setup:
+def setup_of(factor: float, symbols: int | None = None, trades_per_second: float | None = None) -> Setup:
     """Rates are per second of the machine at factor 1, and of event time otherwise."""
     count = symbols or (300 if factor == 1 else 20)
     trades, quotes = (count * 200 / 300, count * 1_000 / 300) if factor == 1 else (count / 5, count / 5)
-    rates = ("--trades-per-second", str(trades), "--quotes-per-second", str(quotes))
+    rates = ("--trades-per-second", str(trades_per_second or trades), "--quotes-per-second", str(quotes))
     return Setup(seed=1, speed=factor, rate=factor, shards=4, symbols=count, exchange_options=rates)
 
 
