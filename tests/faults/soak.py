@@ -139,9 +139,9 @@ def _sample(world: World, seconds: float) -> list[Sample]:
 
 
 def _closes(database_url: str, epoch: int) -> Counter[str]:
-    """Connections that closed, by category."""
+    """Connections that closed, and moves to a successor, by category."""
     statement = """SELECT category, count(*) FROM market_feedtransition
-                    WHERE epoch_id = %s AND to_state LIKE 'CLOSED%%' GROUP BY category"""
+                    WHERE epoch_id = %s AND (to_state LIKE 'CLOSED%%' OR category = 'rotated') GROUP BY category"""
     with psycopg.connect(database_url) as connection:
         return Counter(dict(connection.execute(statement, [epoch]).fetchall()))
 
