@@ -55,7 +55,7 @@ def test_a_hole_is_filled_with_what_the_klines_say(tmp_path: Path, valkey: Valke
     repairs = [Repair(symbol, FIRST + ahead, 1) for symbol in DECIMALS for ahead in range(MINUTES)]
     with FaultProxy("127.0.0.1", exchange.port) as proxy, valkey.client() as client:
         ws_url = f"ws://127.0.0.1:{proxy.port}/ws"
-        ingest = Ingest(configuration(ws_url, exchange.rest_url, valkey.url, clock_rate=40.0), tmp_path)
+        ingest = Ingest(configuration(ws_url, exchange.rest_url, valkey.url, clock_rate=10.0), tmp_path)
         try:
             road.until(0.3)
             proxy.drop(discard=True)
