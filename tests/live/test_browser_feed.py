@@ -98,7 +98,7 @@ def test_a_day_is_one_click_away_and_keeps_itself_up_to_date(window: Window, roa
     expect(picture).to_have_attribute("aria-label", re.compile("over 24 h since"))
     expect(window.page.locator("#cdb-connection")).to_have_text("● live")
     Coverage.objects.update(status=Coverage.Status.BACKFILLED)
-    expect(picture).to_have_attribute("aria-label", re.compile("12 BACKFILLED"))
+    expect(picture).to_have_attribute("aria-label", re.compile("12 BACKFILLED"), timeout=20_000)
     window.check("a day")
 
 
