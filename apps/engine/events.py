@@ -130,7 +130,7 @@ class Backfill:
     symbol: str
     minute: int
     ts_init: int
-    source: str  # "trades" or "aggTrades"
+    source: str  # "trades", "aggTrades", or "klines" for a minute without trades
     ts_event: list[int]
     price: list[int]
     quantity: list[int]
