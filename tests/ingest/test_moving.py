@@ -21,16 +21,6 @@ from workers.ingest.status import Category, State
 SLOW: Final = 150.0  # so that a recording of twenty minutes lasts eight seconds
 
 
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder)
-    valkey.start()
-    yield valkey
-    valkey.kill()
-
-
 def transitions(client: redis.Redis) -> list[dict[str, Any]]:
     rows: Any = client.xrange(streams.transitions_key(EPOCH))
     return [json.loads(fields[streams.FIELD]) for _, fields in rows]

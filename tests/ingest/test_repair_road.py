@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import urllib.request
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from apps.bus.orders import FeedOrders, Repair, RepairOutcome, WantedSymbol, read_outcomes, write_orders
 from apps.engine.events import Backfill, CoverageStart
@@ -20,16 +17,6 @@ from tests.ingest.test_worker import DECIMALS, MINUTES, START_MS, Road, make_row
 
 FIRST = START_MS // 60_000
 WANTED = [WantedSymbol(symbol, *decimals) for symbol, decimals in DECIMALS.items()]
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder)
-    valkey.start()
-    yield valkey
-    valkey.kill()
 
 
 def klines(exchange: Exchange, symbol: str) -> dict[int, tuple[Decimal, ...]]:

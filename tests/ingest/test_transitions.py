@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -287,16 +286,6 @@ def test_transitions_are_counted_by_state_and_category_and_only_the_newest_wait(
     first = transitions.take(1)[0]
     assert (first["connection"], first["token"], first["closed_by"], first["code"]) == ("feed-5", 7, "exchange", 1000)
     assert len(transitions.take(WAITING_MAX)) == WAITING_MAX - 1
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder)
-    valkey.start()
-    yield valkey
-    valkey.kill()
 
 
 def written(client: redis.Redis) -> list[dict[str, Any]]:

@@ -103,16 +103,6 @@ class Road:
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder)
-    valkey.start()
-    yield valkey
-    valkey.kill()
-
-
-@pytest.fixture
 def road(tmp_path: Path, valkey: Valkey, request: pytest.FixtureRequest) -> Iterator[Road]:
     """At the speed that is asked for indirectly; what starts a process on the way needs a slower one."""
     rows = make_rows()

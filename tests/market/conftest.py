@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,10 @@ def rest_url() -> Iterator[str]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert ready.wait(20)
-    yield f"http://127.0.0.1:{found['port']}"
+    url = f"http://127.0.0.1:{found['port']}"
+    # The first question for a day makes the day; asked here, so that no test's patience depends on the machine.
+    with urllib.request.urlopen(f"{url}/api/v3/ticker/24hr", timeout=120) as answer:
+        assert answer.status == 200
+    yield url
     stop.set()
     thread.join(20)
