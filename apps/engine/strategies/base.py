@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from apps.engine.kernel import NO_MINUTE, Array, Kernel
+from apps.engine.strategies import parameters
+from apps.engine.strategies.parameters import ParameterSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,14 @@ class StrategyModule:
     layout: str
     dtype: np.dtype[Any]
     kernel: Kernel
+    parameters: tuple[ParameterSpec, ...]  # of the entry and of the exits
     pack: Callable[[Mapping[str, Any]], Array]
     window_minutes: Callable[[Mapping[str, Any]], int]  # closed minutes that a signal's figures reach back
     kept: tuple[str, ...]  # fields that no minute's bar gives: they outlive beginning anew from repaired minutes
+
+    def validate(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a new version, defaults filled in. Raises ValueError naming parameter, unit and bounds."""
+        return parameters.validate(self.parameters, given)
 
     def new_state(self) -> Array:
         """The state of an instrument that has never traded: an array of one record."""

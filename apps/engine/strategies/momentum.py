@@ -18,6 +18,16 @@ import numpy as np
 
 from apps.engine.kernel import FIRED, HEAD, MINUTE_MS, QUIET, WARMING, Array, build
 from apps.engine.strategies.base import StrategyModule
+from apps.engine.strategies.parameters import (
+    EXIT_PARAMETERS,
+    FACTOR,
+    MINUTES,
+    PER_CENT,
+    POINTS,
+    QUOTE_UNITS,
+    ParameterSpec,
+    numbers,
+)
 
 LOOKBACK_MAX_MINUTES: Final = 120
 _RING: Final = LOOKBACK_MAX_MINUTES + 1
@@ -48,32 +58,30 @@ DTYPE: Final = np.dtype(
 )
 
 
+ENTRY_PARAMETERS: Final = (
+    ParameterSpec("lookback_minutes", MINUTES, 1, LOOKBACK_MAX_MINUTES, True, 15, "Length of the window of the rise."),
+    ParameterSpec("threshold_pct", PER_CENT, 0.01, 100, False, 2.0, "The rise over the window that is asked for."),
+    ParameterSpec("rsi_min", POINTS, 0, 100, False, 50, "RSI(14) of closed minutes must be above this."),
+    ParameterSpec("turnover_min", QUOTE_UNITS, 0, 1e18, False, 0, "Turnover of the window that is asked for."),
+    ParameterSpec("volume_multiplier", FACTOR, 0, 1000, False, 1, "Multiplies `turnover_min`; the tiers move it."),
+    ParameterSpec("cooldown_minutes", MINUTES, 0, 1440, False, 15, "No second signal of a symbol before this is over."),
+)
+PARAMETERS: Final = (*ENTRY_PARAMETERS, *EXIT_PARAMETERS)
+
+
 def pack(parameters: Mapping[str, Any]) -> Array:
     """The parameter vector. Raises ValueError with the parameter's name if one is missing or out of range."""
-    lookback = _number(parameters, "lookback_minutes", 1, LOOKBACK_MAX_MINUTES)
-    if lookback != int(lookback):
-        raise ValueError("lookback_minutes must be a whole number")
-    turnover_min = _number(parameters, "turnover_min", 0, 1e18) * _number(parameters, "volume_multiplier", 0, 1e3)
+    value = numbers(ENTRY_PARAMETERS, parameters)
     return np.array(
         [
-            lookback,
-            _number(parameters, "threshold_pct", 0.01, 100.0) / 100,
-            _number(parameters, "rsi_min", 0, 100),
-            turnover_min,
-            _number(parameters, "cooldown_minutes", 0, 1440) * MINUTE_MS,
+            value["lookback_minutes"],
+            value["threshold_pct"] / 100,
+            value["rsi_min"],
+            value["turnover_min"] * value["volume_multiplier"],
+            value["cooldown_minutes"] * MINUTE_MS,
         ],
         dtype=np.float64,
     )
-
-
-def _number(parameters: Mapping[str, Any], name: str, minimum: float, maximum: float) -> float:
-    try:
-        value = float(parameters[name])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name} is missing or not a number") from error
-    if not minimum <= value <= maximum:
-        raise ValueError(f"{name}={value} is not from {minimum} to {maximum}")
-    return value
 
 
 def window_minutes(parameters: Mapping[str, Any]) -> int:
@@ -141,6 +149,7 @@ MODULE: Final = StrategyModule(
     layout="momentum-1",
     dtype=DTYPE,
     kernel=build("momentum", on_bar, on_trade),
+    parameters=PARAMETERS,
     pack=pack,
     window_minutes=window_minutes,
     kept=("signals", "last_signal"),
