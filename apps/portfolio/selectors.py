@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
 
 from django.db.models import F, OuterRef, Subquery
 
-from apps.engine.money import total
-from apps.engine.portfolio import worth
+from apps.engine.desk.book import Book, Held, Promised
 from apps.market.models import Bar, EpochInstrument
 from apps.portfolio.models import MAIN_BOOK, Account, Position, Reservation, TradingSession
 
@@ -25,60 +21,6 @@ def main_account(session: TradingSession) -> Account | None:
     return Account.objects.filter(session=session, book=MAIN_BOOK).first()
 
 
-class Held(NamedTuple):
-    """An open position, as far as a decision needs it."""
-
-    position_id: int
-    symbol: str
-    quantity: Decimal
-
-
-class Promised(NamedTuple):
-    """An active reservation, as far as a decision needs it."""
-
-    instrument_id: int
-    symbol: str
-    reducing: bool
-    position_id: int | None
-    currency: str
-    amount: Decimal
-    notional: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """What an account holds and has promised, read once. Meaningful under the account's lock."""
-
-    positions: list[Held]
-    reservations: list[Promised]
-
-    @property
-    def symbols(self) -> set[str]:
-        """Symbols whose price matters: held, or about to be."""
-        opening = {row.symbol for row in self.reservations if not row.reducing}
-        return opening | {row.symbol for row in self.positions}
-
-    def worth(self, marks: Mapping[str, Decimal], symbol: str | None = None) -> tuple[Decimal, tuple[str, ...]]:
-        """The value of the positions (of one symbol), and held symbols without a mark, which count nothing."""
-        return worth([(row.symbol, row.quantity) for row in self.positions if symbol in (None, row.symbol)], marks)
-
-    def promised(self, symbol: str | None = None) -> Decimal:
-        """What open orders may add to exposure."""
-        return total([row.notional for row in self.reservations if symbol in (None, row.symbol)])
-
-    def exposure(self, marks: Mapping[str, Decimal], symbol: str | None = None) -> Decimal:
-        """Gross: positions at their marks and open orders at their limits. What has no mark counts nothing."""
-        return total([self.worth(marks, symbol)[0], self.promised(symbol)])
-
-    def entries_of(self, symbol: str) -> int:
-        """Open positions in a symbol, and opening orders that may become one. Half filled, an order counts as both."""
-        held = sum(row.symbol == symbol for row in self.positions)
-        return held + sum(row.symbol == symbol and not row.reducing for row in self.reservations)
-
-    def reserved(self, currency: str) -> Decimal:
-        return total([row.amount for row in self.reservations if row.currency == currency])
-
-
 def read_book(account_id: int) -> Book:
     """Open positions and active reservations of an account. Two queries."""
     positions = Position.objects.filter(account_id=account_id, status=Position.Status.OPEN).order_by("id")
@@ -88,7 +30,7 @@ def read_book(account_id: int) -> Book:
         [
             Promised(*row)
             for row in reservations.values_list(
-                "instrument_id", "instrument__symbol", "reducing", "position_id", "currency", "amount", "notional"
+                "instrument__symbol", "reducing", "position_id", "currency", "amount", "notional"
             )
         ],
     )

@@ -14,7 +14,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import F, Q, Sum
 
-from apps.engine.money import ZERO, exact, total
+from apps.engine.money import ZERO, total
 from apps.engine.portfolio import (
     Fill,
     Holding,
@@ -244,9 +244,3 @@ def _by_symbol(account: Account, assets: Mapping[str, Decimal]) -> list[tuple[st
     )
     symbols = dict(rows)
     return [(symbols.get(asset, asset), quantity) for asset, quantity in assets.items()]
-
-
-@exact
-def free_cash(account: Account, reserved: Decimal) -> Decimal:
-    """Cash that no open order has been promised."""
-    return account.cash - reserved

@@ -5,14 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from apps.engine.desk.book import MarkSet
+from apps.engine.desk.deciding import free_cash
 from apps.engine.money import total
 from apps.engine.risk.values import fraction_of
 from apps.engine.risk.words import plain
 from apps.portfolio.models import Account
 from apps.portfolio.selectors import read_book
-from apps.portfolio.services import free_cash
 from apps.risk.models import RiskState
-from apps.risk.selectors import MarkSet, current_limits, limits_of
+from apps.risk.selectors import current_limits, limits_of
 from apps.risk.services.limits import RANGES
 
 
@@ -32,7 +33,7 @@ def risk_report(account: Account) -> dict[str, Any]:
         "state_reason": state.state_reason,
         "equity": plain(equity),
         "cash": plain(account.cash),
-        "free_cash": plain(free_cash(account, book.reserved(account.currency))),
+        "free_cash": plain(free_cash(account.cash, book.reserved(account.currency))),
         "exposure": plain(state.exposure),
         "exposure_limit": plain(fraction_of(limits.exposure_max, equity)),
         "day": None if state.day is None else state.day.isoformat(),

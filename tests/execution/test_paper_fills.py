@@ -14,6 +14,7 @@ import redis
 from django.db import connection
 from django.db.models import Sum
 
+from apps.engine.desk.book import MarkSet
 from apps.engine.money import to_money
 from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTrade
 from apps.execution.services import match_orders, sync_order
@@ -23,7 +24,6 @@ from apps.market.models import ShardCursor
 from apps.portfolio.models import LedgerEntry, Position, Reservation
 from apps.portfolio.selectors import read_book
 from apps.risk.models import OrderIntent
-from apps.risk.selectors import MarkSet
 from tests.factories import CoverageFactory
 from tests.worlds import TRIGGER_MS, World, open_world, quotes, trades, watermark
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apps.engine.desk.book import MarkSet
 from apps.engine.money import to_money
 from apps.engine.portfolio import PortfolioError
 from apps.execution.models import Order, Trade
@@ -17,7 +18,6 @@ from apps.execution.venues.base import VenueStatus
 from apps.portfolio.models import Account, LedgerEntry, Position, Reservation
 from apps.portfolio.selectors import read_book
 from apps.risk.models import RiskStateChange
-from apps.risk.selectors import MarkSet
 from tests.execution.venues import TS_FILL, ScriptedVenue
 from tests.worlds import World, fresh, open_world
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apps.engine.desk.book import MarkSet
 from apps.engine.money import to_money
 from apps.portfolio.models import Account
 from apps.portfolio.selectors import read_book
 from apps.risk.models import OrderIntent, RiskLimits
-from apps.risk.selectors import MarkSet, current_limits
+from apps.risk.selectors import current_limits
 from apps.risk.services import set_trading_state
 from tests.worlds import TRIGGER_MS, open_world
 

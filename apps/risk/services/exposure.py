@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from decimal import Decimal
 
+from apps.engine.desk.book import Book, MarkSet
 from apps.engine.money import exact, to_money
 from apps.portfolio.models import Account
-from apps.portfolio.selectors import Book, read_book
+from apps.portfolio.selectors import read_book
 from apps.risk.models import RiskState
-from apps.risk.selectors import MarkSet
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
+from apps.engine.desk.deciding import entry_key as trigger_key
 from apps.engine.model import Quote, RaisedExit, RaisedSignal, Scale
 from apps.market.models import Instrument
 from apps.portfolio.models import Position
@@ -18,7 +19,7 @@ REFUSAL_FIELDS: Final = (
 
 def entry_key(raised: RaisedSignal) -> str:
     """What an entry is: the version, the instrument and the very trade. Equal in live, replay and backtest."""
-    return f"e:{raised.version_id}:{raised.symbol}:{raised.ts_event}:{raised.trade_id}"
+    return trigger_key(raised.version_id, raised.symbol, raised.ts_event, raised.trade_id)
 
 
 def exit_key(position_id: int, attempt: int) -> str:
