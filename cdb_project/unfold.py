@@ -81,6 +81,7 @@ NAVIGATION: list[dict[str, Any]] = [
             table("Changes of state", "timeline", "market_feedtransition"),
             table("Leases", "key", "market_ingestlease"),
             table("Cursors", "start", "market_shardcursor"),
+            table("Archive", "archive", "market_archivedshard"),
             table("Ingest runs", "input", "market_ingestrun"),
             table("Screener rules", "filter_list", "market_screenerrule"),
             table("Screener runs", "checklist", "market_screenerrun"),

@@ -350,3 +350,25 @@ class ScreenerRun(models.Model):
 
     def __str__(self) -> str:
         return f"choice of {self.at:%Y-%m-%d %H:%M}"
+
+
+class ArchivedShard(models.Model):
+    """How far the archive has followed one shard, and what stopped it last. For people: the archive keeps its own
+    position with its files, so that both are lost or restored together.
+    """
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT, related_name="archived_shards")
+    shard = models.PositiveSmallIntegerField()
+    archived_through = models.CharField(max_length=40, default="0-0", help_text="stream entry id")
+    trades = models.BigIntegerField(default=0, help_text="written so far")
+    quotes = models.BigIntegerField(default=0, help_text="written so far")
+    moved_at = models.DateTimeField(null=True, blank=True, help_text="when something was written last")
+    failures = models.PositiveIntegerField(default=0, help_text="attempts in a row that failed")
+    error = models.CharField(max_length=300, blank=True, help_text="what stopped the last attempt")
+    failed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "shard"], name="archived_shard_once")]
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} of epoch {self.epoch_id} archived through {self.archived_through}"

@@ -106,6 +106,7 @@ def make_feed(road: Road) -> None:
     factories.IngestLeaseFactory.create(epoch=epoch)
     factories.KlineDoubtFactory.create(epoch=epoch, instrument=instrument)
     factories.ScreenerRunFactory.create(epoch=epoch)
+    factories.ArchivedShardFactory.create(epoch=epoch)
 
 
 def make_everything() -> Road:
@@ -114,11 +115,13 @@ def make_everything() -> Road:
     epoch = road.session.epoch
     factories.EpochInstrumentFactory.create(epoch=epoch, instrument=road.instrument)
     factories.BarFactory.create(epoch=epoch, instrument=road.instrument)
+    factories.LongerBarFactory.create(epoch=epoch, instrument=road.instrument)
     make_feed(road)
     factories.DeadEntryFactory.create(epoch=epoch)
     factories.EquityPointFactory.create(account=road.account)
     factories.RiskStateChangeFactory.create(account=road.account)
     factories.OutboxEventFactory.create()
+    factories.BacktestRunFactory.create()
     factories.SignalRefusalFactory.create(
         session=road.session, instrument=road.instrument, strategy_version=road.signal.strategy_version
     )

@@ -30,11 +30,11 @@ RECORDS = [model for model in REGISTERED if model not in EDITABLE]
 REQUIRED = {
     "market.Instrument", "market.FeedEpoch", "market.ShardCursor", "market.Bar", "market.Coverage", "market.IngestRun",
     "market.FeedConnection", "market.EpochInstrument", "market.Gap", "market.FeedTransition", "market.IngestLease",
-    "market.KlineDoubt",
+    "market.KlineDoubt", "market.ArchivedShard", "market.LongerBar",
     "market.ScreenerRule", "market.ScreenerRun", "outbox.OutboxEvent", "portfolio.TradingSession", "portfolio.Account",
     "portfolio.LedgerEntry", "portfolio.Position", "portfolio.Reservation", "portfolio.EquityPoint", "signals.Strategy",
     "signals.StrategyVersion", "signals.Signal", "risk.RiskLimits", "risk.RiskState", "risk.RiskStateChange",
-    "risk.RiskDecision", "risk.OrderIntent", "execution.Order", "execution.Trade",
+    "risk.RiskDecision", "risk.OrderIntent", "execution.Order", "execution.Trade", "backtest.BacktestRun",
 }  # fmt: skip
 
 

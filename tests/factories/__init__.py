@@ -6,6 +6,7 @@ call with `create` is the one that type checkers understand). Money on an accoun
 """
 
 from tests.factories.done import (
+    BacktestRunFactory,
     OrderEventFactory,
     OrderFactory,
     OrderIntentFactory,
@@ -19,6 +20,7 @@ from tests.factories.done import (
     VenueTradeFactory,
 )
 from tests.factories.feed import (
+    ArchivedShardFactory,
     FeedTransitionFactory,
     GapFactory,
     IngestLeaseFactory,
@@ -61,6 +63,8 @@ __all__ = [
     "START_MINUTE",
     "START_MS",
     "AccountFactory",
+    "ArchivedShardFactory",
+    "BacktestRunFactory",
     "BarFactory",
     "CoverageFactory",
     "DeadEntryFactory",

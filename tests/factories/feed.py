@@ -15,6 +15,43 @@ from apps.market import models as market
 from tests.factories.seen import START_MINUTE, START_MS, FeedEpochFactory, InstrumentFactory
 
 
+class ArchivedShardFactory(DjangoModelFactory[market.ArchivedShard]):
+    class Meta:
+        model = market.ArchivedShard
+
+    epoch = SubFactory(FeedEpochFactory)
+    shard = 0
+    archived_through = f"{START_MS}-0"
+    trades = 1_204
+    moved_at = LazyFunction(timezone.now)
+    failures = 2
+    error = "no space left on device"
+    failed_at = LazyFunction(timezone.now)
+
+
+class LongerBarFactory(DjangoModelFactory[market.LongerBar]):
+    """Five proven minutes."""
+
+    class Meta:
+        model = market.LongerBar
+
+    epoch = SubFactory(FeedEpochFactory)
+    instrument = SubFactory(InstrumentFactory, source=SelfAttribute("..epoch.source"))
+    length = 5
+    minute = START_MINUTE - START_MINUTE % 5
+    open = SelfAttribute("close")
+    high = SelfAttribute("close")
+    low = SelfAttribute("close")
+    close = Decimal("0.5")
+    volume = Decimal(500)
+    turnover = Decimal(250)
+    count = 5
+    hash_sum = 0
+    proven = 5
+    backfilled = 0
+    unproven = 0
+
+
 class GapFactory(DjangoModelFactory[market.Gap]):
     class Meta:
         model = market.Gap
