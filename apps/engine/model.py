@@ -146,6 +146,7 @@ class RaisedSignal:
     unproven_reason: str
     entry_id: str
     ts_init: int
+    base_version_id: int = 0  # what the session began with; `version_id` is in force in the trigger's minute
 
 
 @dataclass(frozen=True, slots=True)

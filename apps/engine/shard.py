@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ from apps.engine.model import (
     Scale,
     UnprovenMinute,
 )
+from apps.engine.plans import ALWAYS, Plan, Stage
 from apps.engine.strategies import STRATEGIES
 from apps.engine.strategies.base import StrategyModule
 from apps.engine.tape import PriceTape, QuoteTape
@@ -42,15 +43,21 @@ from apps.engine.tape import PriceTape, QuoteTape
 
 @dataclass(frozen=True, slots=True)
 class StrategySpec:
-    """A strategy version as the engine sees it. Raises ValueError (from `pack`) if a parameter is out of range."""
+    """A strategy version as the engine sees it, and the versions that follow it from known event minutes on."""
 
     version_id: int
     name: str
     parameters: Mapping[str, Any]
+    schedule: tuple[Stage, ...] = ()
 
     @property
     def module(self) -> StrategyModule:
         return STRATEGIES[self.name]
+
+    @property
+    def plan(self) -> Plan:
+        """The version and its schedule, packed. Raises ValueError if a parameter is out of range."""
+        return Plan(self.module, (Stage(ALWAYS, self.version_id, self.parameters), *self.schedule))
 
 
 @dataclass(slots=True)
@@ -112,8 +119,7 @@ class ShardEngine:
 
     def __init__(self, scales: Mapping[str, Scale], strategies: list[StrategySpec]) -> None:
         self.specs = strategies
-        self._parameters = [spec.module.pack(spec.parameters) for spec in strategies]
-        self._windows = [spec.module.window_minutes(spec.parameters) for spec in strategies]
+        self._plans = [spec.plan for spec in strategies]
         self.fence = Fence()
         self.symbols: dict[str, SymbolState] = {}
         for symbol, scale in scales.items():
@@ -123,6 +129,12 @@ class ShardEngine:
         """A symbol of which nothing has been seen yet."""
         states = [spec.module.new_state() for spec in self.specs]
         self.symbols[symbol] = SymbolState(scale, BarBuilder(symbol), QuoteTape(), PriceTape(), states)
+
+    def reschedule(self, strategies: list[StrategySpec]) -> None:
+        """The same strategies with a later schedule: what has been evaluated must not lie in a new stage."""
+        assert [spec.version_id for spec in strategies] == [spec.version_id for spec in self.specs]
+        self.specs = strategies
+        self._plans = [spec.plan for spec in strategies]
 
     def apply(self, entry_id: str, events: list[Event]) -> Effects:
         """Apply one entry. An event that must not be applied is skipped and named in `Effects.errors`."""
@@ -176,8 +188,8 @@ class ShardEngine:
                 continue
             effects.bars += bars
             effects.coverage += marks
-            for spec, strategy, parameters in zip(self.specs, state.strategies, self._parameters, strict=True):
-                spec.module.kernel.roll(strategy, parameters, minute)
+            for plan, strategy in zip(self._plans, state.strategies, strict=True):
+                plan.roll(strategy, minute)
 
     def _cover(self, event: CoverageStart | CoverageEnd | Loss, effects: Effects) -> None:
         effects.announced |= not isinstance(event, Loss)
@@ -215,7 +227,8 @@ class ShardEngine:
         ]
         for number, spec in enumerate(self.specs):
             old = state.strategies[number]
-            state.strategies[number] = spec.module.anew(old, self._parameters[number], minutes)
+            parameters = self._plans[number].at(history.end).parameters  # the open minute's, as if they always had been
+            state.strategies[number] = spec.module.anew(old, parameters, minutes)
             if state.builder.bar is not None and state.builder.bar.count:
                 state.strategies[number]["last_price"] = old["last_price"]
 
@@ -228,8 +241,8 @@ class ShardEngine:
         effects.coverage.append(BackfilledMinute(event.symbol, event.minute, KLINES, 0))
         close = event.close / 10**state.scale.price_decimals
         turnover = event.turnover / 10 ** (state.scale.price_decimals + state.scale.quantity_decimals)
-        for spec, strategy, parameters in zip(self.specs, state.strategies, self._parameters, strict=True):
-            spec.module.kernel.warm(strategy, parameters, event.minute, close, turnover)
+        for plan, strategy in zip(self._plans, state.strategies, strict=True):
+            plan.warm(strategy, event.minute, close, turnover)
 
     def _trades(self, entry_id: str, block: TradeBlock, effects: Effects) -> None:
         state = self.symbols[block.symbol]
@@ -246,12 +259,15 @@ class ShardEngine:
         fired = np.empty(len(ts), dtype=np.int64)
         figures = np.empty((len(ts), FIGURES), dtype=np.float64)
         found: list[tuple[int, int, Array]] = []
-        for number, spec in enumerate(self.specs):
-            count, judged = spec.module.kernel.scan(
-                state.strategies[number], self._parameters[number], ts, price, quantity, fired, figures
-            )
-            state.evaluated += judged
-            found += [(int(fired[k]) + skip, number, figures[k].copy()) for k in range(count)]
+        for number, plan in enumerate(self._plans):
+            strategy = state.strategies[number]
+            for start, end, parameters in plan.pieces(strategy, ts):
+                part = slice(start, end)
+                count, judged = plan.module.kernel.scan(
+                    strategy, parameters, ts[part], price[part], quantity[part], fired, figures
+                )
+                state.evaluated += judged
+                found += [(int(fired[k]) + start + skip, number, figures[k].copy()) for k in range(count)]
         self._remember(entry_id, state, block, skip, sorted(found, key=lambda item: item[:2]), effects)
 
     def _remember(
@@ -280,12 +296,13 @@ class ShardEngine:
         index, number, figures = found
         ts = block.ts_event[index]
         minute = ts // MINUTE_MS
-        unproven, reason = state.builder.unproven_in(minute - self._windows[number], minute)
+        judge = self._plans[number].at(minute)
+        unproven, reason = state.builder.unproven_in(minute - judge.window_minutes, minute)
         return RaisedSignal(
-            version_id=self.specs[number].version_id,
+            version_id=judge.version_id,
             symbol=block.symbol,
             ts_event=ts,
-            trade_id=block.trade_id[index] or f"#{_same_ms_before(block.ts_event, index)}",
+            trade_id=block.trade_id[index] or f"#{same_ms_before(block.ts_event, index)}",
             price=block.price[index],
             change=float(figures[0]),
             rsi=float(figures[1]),
@@ -296,6 +313,7 @@ class ShardEngine:
             unproven_reason=reason,
             entry_id=entry_id,
             ts_init=block.ts_init,
+            base_version_id=self.specs[number].version_id,
         )
 
     # --- what the shard as a whole has reached ----------------------------------------------------------------------
@@ -327,7 +345,7 @@ def _names(event: Event) -> list[str]:
     return list(event.ordinals) if isinstance(event, Watermark) else event.symbols
 
 
-def _same_ms_before(ts_event: list[int], index: int) -> int:
+def same_ms_before(ts_event: Sequence[int] | Array, index: int) -> int:
     """Which trade of its millisecond this is, from 0: names a trade where the exchange sends no ids."""
     before = 0
     while index - before > 0 and ts_event[index - before - 1] == ts_event[index]:

@@ -2,9 +2,9 @@
 
 Up one tier when the win rate (net of fees) over the last 300 round trips is above 60 % by more than chance: the lower
 end of Wilson's score interval (E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference,
-1927), one-sided at 99.95 %, must be above 0.60, which takes 208 wins of 300. The level is that high because the question is
-asked again after every round trip: asked 2,700 times, 95 % would promote a strategy of exactly 60 % almost surely,
-while 99.95 % promotes it within 3,000 round trips with a chance below 5 % (docs/tiers.md has the measured chances).
+1927), one-sided at 99.95 %, must be above 0.60, which takes 208 wins of 300. The level is that high because the
+question is asked again after every round trip: asked 2,700 times, 95 % would promote a strategy of exactly 60 % almost
+surely, while 99.95 % promotes it within 3,000 round trips with a chance below 5 % (docs/tiers.md: measured chances).
 Only round trips closed since the last move count for a promotion: what was won at other thresholds proves nothing here.
 
 Down one tier when fewer than half of the last 300 won, whichever tier that was in, or at once when a breaker trips.

@@ -44,13 +44,13 @@ def scale_of(instrument: Instrument) -> Scale:
 
 
 def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[SessionStrategy]) -> list[Signal]:
-    """One row per session and book that runs the version."""
+    """One row per session and book that began with the version, of the version that is in force."""
     scale = scale_of(instrument)
     median = raised.median_price
     return [
         Signal(
             session=binding.session,
-            strategy_version=binding.version,
+            strategy_version_id=raised.version_id,
             book=binding.book,
             instrument=instrument,
             kind=Signal.Kind.ENTRY,
@@ -71,7 +71,7 @@ def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[Sess
             **quote_fields(raised.quote, scale),
         )
         for binding in bindings
-        if binding.version_id == raised.version_id
+        if binding.version_id == raised.base_version_id
     ]
 
 
