@@ -15,16 +15,22 @@ ROUTES: Final[dict[str, str]] = {
     "OrderSubmitted": "execution.match_orders",
     "WatermarkAdvanced": "execution.match_orders",
     "ExecutionReported": "execution.apply_reports",
+    "PositionClosed": "risk.review_tier",
+    "BreakerTripped": "risk.review_tier",
+    "BacktestRequested": "backtest.run_backtest",
 }
 
 TRADE_QUEUE: Final = "trade"
 MISC_QUEUE: Final = "misc"
+STUDY_QUEUE: Final = "study"  # whatever simulates: it may take long, and nothing that trades waits behind it
 
 TASK_QUEUES: Final[dict[str, str]] = {
     "risk.assess_signal": TRADE_QUEUE,
     "execution.submit_order": TRADE_QUEUE,
     "execution.match_orders": MISC_QUEUE,  # any process may match paper orders; the one that decides must not wait
     "execution.apply_reports": TRADE_QUEUE,
+    "risk.review_tier": MISC_QUEUE,
+    "backtest.run_backtest": STUDY_QUEUE,
 }
 
 

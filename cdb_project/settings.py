@@ -32,6 +32,7 @@ env.refuse_unknown("CDB_", KNOWN_SETTINGS)
 DATA_DIR = Path(env.read_text("CDB_DATA_DIR", str(BASE_DIR / "var"))).absolute()
 SECRETS_DIR = DATA_DIR / "secrets"
 SEGMENTS_DIR = DATA_DIR / "segments"
+REPORTS_DIR = DATA_DIR / "reports"
 RUNTIME_FILE = DATA_DIR / "runtime.json"
 RUNTIME = env.read_runtime(RUNTIME_FILE)
 
@@ -103,6 +104,7 @@ INSTALLED_APPS = [
     "apps.risk",
     "apps.execution",
     "apps.ops",
+    "apps.backtest",
 ]
 
 MIDDLEWARE = [

@@ -61,11 +61,17 @@ NAVIGATION: list[dict[str, Any]] = [
         ],
     },
     {
+        "title": "Study",
+        "separator": True,
+        "items": [table("Backtests", "science", "backtest_backtestrun")],
+    },
+    {
         "title": "Market",
         "separator": True,
         "items": [
             table("Instruments", "currency_exchange", "market_instrument"),
             table("Bars", "candlestick_chart", "market_bar"),
+            table("Longer bars", "bar_chart", "market_longerbar"),
             table("Outbox", "outbox", "outbox_outboxevent"),
         ],
     },

@@ -80,6 +80,10 @@ SUPERVISOR_KILL_SECONDS: Final = 40
 CELERY_VISIBILITY_SECONDS: Final = 120
 CELERY_RESTORE_INTERVAL_SECONDS: Final = 5
 CELERY_RETRY_DELAY_SECONDS: Final = 1
+BACKTEST_REPORT_SECONDS: Final = 0.5  # how often a simulation tells how far it is, and looks whether it is cancelled
+BACKTEST_LOST_SECONDS: Final = 300  # without a sign of life, reading and compiling included
+BACKTEST_SOFT_LIMIT_SECONDS: Final = 3_600
+BACKTEST_HARD_LIMIT_SECONDS: Final = 3_660
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 POSTGRES_CONNECT_SECONDS: Final = 3
@@ -251,6 +255,19 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ("a killed task ends before the shutdown does", lambda: CELERY_HARD_LIMIT_SECONDS < CELERY_SOFT_SHUTDOWN_SECONDS),
     ("the shutdown ends before the supervisor kills", lambda: CELERY_SOFT_SHUTDOWN_SECONDS < SUPERVISOR_KILL_SECONDS),
     ("no task runs twice while it is alive", lambda: SUPERVISOR_KILL_SECONDS < CELERY_VISIBILITY_SECONDS),
+    ("a simulation is heard of often", lambda: 10 * BACKTEST_REPORT_SECONDS < CELERY_SOFT_LIMIT_SECONDS),
+    (
+        "a simulation may be silent longer than a task may last",
+        lambda: CELERY_HARD_LIMIT_SECONDS < BACKTEST_LOST_SECONDS,
+    ),
+    (
+        "a lost simulation is noticed before its time is over",
+        lambda: BACKTEST_LOST_SECONDS < BACKTEST_SOFT_LIMIT_SECONDS,
+    ),
+    (
+        "a simulation is asked to stop before it is killed",
+        lambda: BACKTEST_SOFT_LIMIT_SECONDS < BACKTEST_HARD_LIMIT_SECONDS,
+    ),
     # PostgreSQL
     ("connecting ends before a statement would", lambda: POSTGRES_CONNECT_SECONDS * 1000 < POSTGRES_STATEMENT_TASK_MS),
     ("a lock wait ends before its statement", lambda: POSTGRES_LOCK_MS < POSTGRES_STATEMENT_TASK_MS),

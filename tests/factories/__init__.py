@@ -25,6 +25,7 @@ from tests.factories.feed import (
     GapFactory,
     IngestLeaseFactory,
     KlineDoubtFactory,
+    LongerBarFactory,
     ScreenerRuleFactory,
     ScreenerRunFactory,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "InstrumentFactory",
     "KlineDoubtFactory",
     "LedgerEntryFactory",
+    "LongerBarFactory",
     "OrderEventFactory",
     "OrderFactory",
     "OrderIntentFactory",

@@ -10,6 +10,7 @@ from decimal import Decimal
 from factory.declarations import LazyFunction, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
+from apps.backtest.models import BacktestRun, RunState
 from apps.execution.models import Order, OrderEvent, OrderStatus, Trade, VenueOrder, VenueTrade
 from apps.outbox.models import OutboxEvent
 from apps.risk import models as risk
@@ -174,3 +175,33 @@ class OutboxEventFactory(DjangoModelFactory[OutboxEvent]):
 
     event_type = "SignalRaised"
     payload = LazyFunction(lambda: {"signal_id": 1})
+
+
+class BacktestRunFactory(DjangoModelFactory[BacktestRun]):
+    """A run that is done."""
+
+    class Meta:
+        model = BacktestRun
+
+    state = RunState.DONE
+    inputs = LazyFunction(
+        lambda: {
+            "strategy": "momentum",
+            "version": None,
+            "trades": [],
+            "first_ms": START_MS,
+            "last_ms": START_MS + 86_400_000,
+            "symbols": ["XRPUSDT"],
+            "set": {"threshold_pct": "1.5"},
+            "capital": "100000",
+            "seed": 0,
+        }
+    )
+    engine_hash = "0" * 64
+    requested_by = "mara"
+    trades_total = 400
+    trades_done = 400
+    final_equity = Decimal("100010.5")
+    result = Decimal("10.5")
+    figures = LazyFunction(lambda: {"counts": {"signals": 2}, "performance": {"win_rate": 0.5, "sharpe": None}})
+    decision_hash = "f" * 64

@@ -1,0 +1,1 @@
+"""Backtest: the engine of the live road over recorded trades, what-if and sweeps of parameters."""
