@@ -127,7 +127,7 @@ def test_the_largest_drawdown_is_the_largest_of_all_pairs(curve: Points) -> None
     assert all(0 <= share < 1 for _, share in shares)
 
 
-def points(*values: float) -> Points:
+def points(*values: float | str) -> Points:
     return [(5 + index, Decimal(str(value))) for index, value in enumerate(values)]
 
 
@@ -212,7 +212,7 @@ def test_what_the_curve_does_not_define_is_none(curve: Points, undefined: set[st
 def test_without_round_trips_their_ratios_are_none_and_their_sums_zero() -> None:
     found = measure(points(100, 90, 95), [], period_minutes=1)
     assert (found.win_rate, found.profit_factor, found.expectancy) == (None, None, None)
-    assert (found.round_trips, found.net, found.turnover, found.exposure) == (0, 0, 0, 0.0)
+    assert [found.round_trips, found.net, found.turnover, found.exposure] == [0] * 4
 
 
 def test_only_winners_have_no_profit_factor() -> None:
