@@ -27,6 +27,12 @@ class QuoteDeriver:
     def __init__(self) -> None:
         self._state = np.zeros(_PLACES, np.int64)
 
+    def copy(self) -> QuoteDeriver:
+        """One that goes on from where this one stands."""
+        other = QuoteDeriver()
+        other._state[:] = self._state
+        return other
+
     def feed(self, tape: Tape) -> QuoteColumns:
         """The changes that the next trades make, oldest first. `tape` must hold what `Tape.check` allows."""
         columns = [np.empty(len(tape), np.int64) for _ in range(5)]

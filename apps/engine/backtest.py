@@ -1,0 +1,337 @@
+"""Trading on recorded trades: the compiled scan finds the signals, and at each of them the very functions decide that
+decide live.
+
+The tape passes by in slices of time. Of a slice only signals, maturing orders and exits cost more than the scan: they
+are put in order of event time (at equal times fills, then exits, then entries) and done one after the other. Nothing
+later than the moment that is being done is ever looked at.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any, Final
+
+import numpy as np
+
+from apps.engine.desk.account import Desk, DeskDecision, DeskEnd, DeskOrder, DeskPosition, ExitPlan, PaperSettings
+from apps.engine.desk.book import MarkSet
+from apps.engine.desk.deciding import Circumstances, Terms, Trigger, entry_key
+from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
+from apps.engine.kernel import Array
+from apps.engine.matching import TopOfBook
+from apps.engine.model import MINUTE_MS, Quote, Scale
+from apps.engine.performance import RoundTrip
+from apps.engine.portfolio import Fill
+from apps.engine.results import Refusal, Result, SimulatedSignal
+from apps.engine.risk.values import Limits
+from apps.engine.scanning import Found, scan_tape
+from apps.engine.shard import StrategySpec
+from apps.engine.tapes import Tape, TapeError
+from apps.engine.window import SymbolWindow
+
+EXIT_SIGNAL: Final = "exit_signal"
+
+
+class _Rank(IntEnum):
+    """What comes first at equal event times."""
+
+    MATURE = 0
+    EXIT = 1
+    ENTRY = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything a backtest is a function of, but the tapes. `session` and `book` only name its orders.
+
+    Raises ValueError (from the strategies) if a parameter is out of range. Ages stand for the feed's and the signals'
+    ages, which recorded trades do not have.
+    """
+
+    capital: Decimal
+    currency: str
+    terms: Mapping[str, Terms]
+    limits: Limits
+    strategies: tuple[StrategySpec, ...]
+    paper: PaperSettings
+    session: int = 0
+    book: str = "main"
+    feed_age_ms: int = 0
+    signal_age_ms: int = 0
+
+
+@dataclass(order=True, slots=True)
+class _Event:
+    ts: int
+    rank: int
+    key: str
+    subject: Any = field(compare=False)
+
+
+@dataclass(slots=True)
+class _Exit:
+    """An exit that has been found for a position, as it stood then: `attempts` tells whether it still stands."""
+
+    position: DeskPosition
+    attempts: int
+    reason: str
+    price: int
+    trade_id: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    symbol: str
+    number: int
+    found: Found
+
+
+class Backtest:
+    """Feed it slices in order of time, then ask for the result."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        plans = {spec.version_id: ExitPlan.of(spec.parameters) for spec in setup.strategies}
+        self.desk = Desk(
+            capital=setup.capital, currency=setup.currency, limits=setup.limits, terms=setup.terms, plans=plans,
+            paper=setup.paper, session=setup.session, book=setup.book,
+        )  # fmt: skip
+        self._windows = {symbol: SymbolWindow() for symbol in setup.terms}
+        self._unproven: dict[str, dict[int, str]] = {symbol: {} for symbol in setup.terms}
+        self._states: dict[tuple[str, int], Array] = {
+            (symbol, number): spec.module.new_state()
+            for symbol in setup.terms
+            for number, spec in enumerate(setup.strategies)
+        }
+        self._events: list[_Event] = []
+        self._exiting: set[int] = set()
+        self._equity_minute: int | None = None
+        self._end_ms = 0
+        self.result = Result()
+
+    # --- slices -------------------------------------------------------------------------------------------------------
+
+    def feed(self, chunk: Mapping[str, Tape], *, end_ms: int) -> None:
+        """The next slice: every trade before `end_ms` (event time, a whole minute) that was not in an earlier one.
+
+        Raises `TapeError` for an unknown symbol, and for trades that lie outside the slice.
+        """
+        self._accept(chunk, end_ms)
+        for symbol, tape in chunk.items():
+            self._windows[symbol].load(tape)
+            self._unproven[symbol].update(tape.unproven)
+            self.result.count(tape)
+            for number, spec in enumerate(self.setup.strategies):
+                for found in self._scan(spec, self._states[symbol, number], tape):
+                    key = entry_key(found.version_id, symbol, found.ts, found.trade_id)
+                    self._add(found.ts, _Rank.ENTRY, key, _Entry(symbol, number, found))
+        for symbol in self._windows.keys() - chunk.keys():
+            self._windows[symbol].load(_nothing(symbol, self._windows[symbol]))
+        first = min((int(tape.ts[0]) for tape in chunk.values() if len(tape)), default=None)
+        if self._equity_minute is None and first is not None:
+            self._equity_minute = first // MINUTE_MS
+        for position in self.desk.positions.values():
+            self._search(position, 0, end_ms)
+        while self._events and self._events[0].ts < end_ms:
+            self._do(heapq.heappop(self._events), end_ms)
+        self._record_equity(end_ms)
+        self._end_ms = end_ms
+
+    def _accept(self, chunk: Mapping[str, Tape], end_ms: int) -> None:
+        if end_ms % MINUTE_MS or end_ms <= self._end_ms:
+            raise TapeError(f"a slice ends at {end_ms}: not a whole minute after {self._end_ms}")
+        for symbol, tape in chunk.items():
+            if symbol not in self.setup.terms:
+                raise TapeError(f"{symbol} is on the tape, but nothing is known of it")
+            if len(tape) and (int(tape.ts[0]) < self._end_ms or int(tape.ts[-1]) >= end_ms):
+                raise TapeError(f"{symbol}: trades outside the slice that ends at {end_ms}")
+
+    @staticmethod
+    def _scan(spec: StrategySpec, state: Array, tape: Tape) -> Iterator[Found]:
+        return scan_tape(spec, state, tape) if len(tape) else iter(())
+
+    def finish(self) -> Result:
+        """The result. Positions and orders that are still open are counted in it, not closed at an invented price."""
+        result = self.result
+        result.round_trips = list(self.desk.round_trips)
+        result.open_positions = len(self.desk.positions)
+        result.open_orders = len(self.desk.orders)
+        result.cash = self.desk.cash
+        return result
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _add(self, ts: int, rank: _Rank, key: str, subject: object) -> None:
+        heapq.heappush(self._events, _Event(ts, rank, key, subject))
+
+    def _do(self, event: _Event, end_ms: int) -> None:
+        self._record_equity(event.ts)
+        if isinstance(event.subject, _Entry):
+            self._signal(event.ts, event.subject)
+        elif isinstance(event.subject, _Exit):
+            self._exit(event.ts, event.subject)
+        else:
+            self._mature(event.subject, end_ms)
+
+    def _signal(self, ts: int, entry: _Entry) -> None:
+        spec, window, found = self.setup.strategies[entry.number], self._windows[entry.symbol], entry.found
+        assert window.tape is not None
+        if found.is_exit:
+            self._exit_signal(ts, entry, spec)
+            return
+        signal = SimulatedSignal(
+            key=entry_key(found.version_id, entry.symbol, ts, found.trade_id),
+            version_id=found.version_id, symbol=entry.symbol, kind="entry", reason="", ts_event=ts,
+            trade_id=found.trade_id, price=int(window.tape.price[found.row]), figures=found.figures,
+            quote=window.quote_at(ts), median=window.median(found.row),
+        )  # fmt: skip
+        minute = ts // MINUTE_MS
+        holes = self._unproven[entry.symbol]
+        touched = [m for m in range(minute - found.window_minutes, minute + 1) if m in holes] if holes else []
+        if touched:
+            self.result.refusals.append(Refusal(signal, len(touched), holes[touched[0]]))
+            return
+        self._decide(signal, spec.version_id, None)
+
+    def _exit_signal(self, ts: int, entry: _Entry, spec: StrategySpec) -> None:
+        for position in list(self.desk.positions_of(entry.symbol)):
+            fits = position.version_id == spec.version_id and position.plan.exit_on_signal and position.opened_ts < ts
+            if fits and position.position_id not in self._exiting:
+                window = self._windows[entry.symbol]
+                assert window.tape is not None
+                price = int(window.tape.price[entry.found.row])
+                self._exit(ts, _Exit(position, position.attempts, EXIT_SIGNAL, price, entry.found.trade_id))
+
+    def _exit(self, ts: int, found: _Exit) -> None:
+        position = found.position
+        stands = position.position_id in self.desk.positions and position.attempts == found.attempts
+        if not stands or position.position_id in self._exiting:
+            return
+        position.exit_reason = found.reason
+        window = self._windows[position.symbol]
+        signal = SimulatedSignal(
+            key=position.exit_key, version_id=position.version_id, symbol=position.symbol, kind="exit",
+            reason=found.reason, ts_event=ts, trade_id=found.trade_id, price=found.price, figures=(),
+            quote=window.quote_at(ts), median=None,
+        )  # fmt: skip
+        self._exiting.add(position.position_id)
+        self._decide(signal, position.version_id, position)
+
+    def _decide(self, signal: SimulatedSignal, version_id: int, position: DeskPosition | None) -> None:
+        setup, terms = self.setup, self.setup.terms[signal.symbol]
+        scale = Scale(terms.price_decimals, terms.quantity_decimals)
+        top = _top(signal.quote, scale)
+        trigger = Trigger(
+            symbol=signal.symbol,
+            ts_event=signal.ts_event,
+            price=scale.price(signal.price),
+            bid=None if top is None else top.bid,
+            ask=None if top is None else top.ask,
+            median=None if signal.median is None else signal.median.scaleb(-terms.price_decimals),
+            unproven_minutes=0,
+            unproven_reason="",
+            is_exit=position is not None,
+            position_id=None if position is None else position.position_id,
+        )
+        around = Circumstances(True, setup.feed_age_ms, "", setup.signal_age_ms, self._marks(trigger))
+        decision = self.desk.decide(trigger_key=signal.key, version_id=version_id, trigger=trigger, around=around)
+        self.result.signals.append(signal)
+        self.result.decisions.append(decision)
+        if decision.order is not None:
+            self._add(decision.order.ts_mature, _Rank.MATURE, signal.key, decision.order)
+
+    def _marks(self, trigger: Trigger) -> MarkSet:
+        """Closes of the minute before the trigger's for what is held or promised; its own symbol at its own price."""
+        minute = trigger.ts_event // MINUTE_MS - 1
+        prices = {trigger.symbol: trigger.price}
+        for symbol in self.desk.book().symbols - {trigger.symbol}:
+            close = self._windows[symbol].price_before((minute + 1) * MINUTE_MS)
+            if close is not None:
+                prices[symbol] = self._price(symbol, close)
+        return MarkSet(minute, prices)
+
+    def _mature(self, order: DeskOrder, end_ms: int) -> None:
+        terms = self.setup.terms[order.symbol]
+        gap = self._unproven[order.symbol].get(order.ts_mature // MINUTE_MS, "")
+        quote = self._windows[order.symbol].quote_at(order.ts_mature)
+        end = self.desk.end(order, _top(quote, Scale(terms.price_decimals, terms.quantity_decimals)), gap=gap)
+        self.result.ends.append(end)
+        if order.position_id is not None:
+            self._exiting.discard(order.position_id)
+            position = self.desk.positions.get(order.position_id)
+        else:
+            position = next(reversed(self.desk.positions.values()), None) if isinstance(end.outcome, Fill) else None
+        if position is not None:
+            self._search_after(position, order.ts_mature, end_ms)
+
+    # --- exits --------------------------------------------------------------------------------------------------------
+
+    def _search_after(self, position: DeskPosition, ts: int, end_ms: int) -> None:
+        tape = self._windows[position.symbol].tape
+        assert tape is not None
+        self._search(position, int(np.searchsorted(tape.ts, ts, side="right")), end_ms)
+
+    def _search(self, position: DeskPosition, start: int, end_ms: int) -> None:
+        """Look for the position's exit from a row of this slice on, and remember how high the price has been."""
+        if position.position_id in self._exiting:
+            return
+        window = self._windows[position.symbol]
+        tape = window.tape
+        assert tape is not None
+        row, code, position.high = find_exit(
+            tape.ts, tape.price, start, position.opened_ts, position.stop, position.target, position.trailing,
+            position.due_ts, position.high,
+        )  # fmt: skip
+        if code == DUE or (code == NOT_FOUND and position.due_ts < end_ms):
+            price = window.price_before(position.due_ts)
+            assert price is not None
+            found = _Exit(position, position.attempts, REASONS[DUE], price, "")
+            self._add(position.due_ts, _Rank.EXIT, position.exit_key, found)
+        elif code != NOT_FOUND:
+            found = _Exit(position, position.attempts, REASONS[code], int(tape.price[row]), str(tape.trade_id[row]))
+            self._add(int(tape.ts[row]), _Rank.EXIT, position.exit_key, found)
+
+    # --- equity -------------------------------------------------------------------------------------------------------
+
+    def _record_equity(self, until_ms: int) -> None:
+        """The account's worth at the close of every minute that ended at or before `until_ms`."""
+        if self._equity_minute is None or (self._equity_minute + 1) * MINUTE_MS > until_ms:
+            return
+        minutes = np.arange(self._equity_minute, until_ms // MINUTE_MS, dtype=np.int64)
+        self._equity_minute = until_ms // MINUTE_MS
+        held = {position.symbol for position in self.desk.positions.values()}
+        if not held:
+            cash = self.desk.cash
+            self.result.equity += [(int(minute), cash) for minute in minutes]
+            return
+        closes = {symbol: self._windows[symbol].closes(minutes) for symbol in held}
+        for index, minute in enumerate(minutes):
+            marks = {symbol: self._price(symbol, int(column[index])) for symbol, column in closes.items()}
+            self.result.equity.append((int(minute), self.desk.equity(marks)))
+        self.result.exposed_minutes += len(minutes)
+
+    def _price(self, symbol: str, ticks: int) -> Decimal:
+        return Decimal(ticks).scaleb(-self.setup.terms[symbol].price_decimals)
+
+
+def _top(quote: Quote | None, scale: Scale) -> TopOfBook | None:
+    if quote is None:
+        return None
+    return TopOfBook(
+        quote.ts_event, scale.price(quote.bid), scale.quantity(quote.bid_quantity), scale.price(quote.ask),
+        scale.quantity(quote.ask_quantity),
+    )  # fmt: skip
+
+
+def _nothing(symbol: str, window: SymbolWindow) -> Tape:
+    """A slice without trades of this symbol."""
+    none = np.empty(0, np.int64)
+    scale = window.tape.scale if window.tape is not None else Scale(0, 0)
+    return Tape(symbol, scale, none, none, none, np.empty(0, np.int8), [])
+
+
+__all__ = ["Backtest", "DeskDecision", "DeskEnd", "Result", "RoundTrip", "Setup"]
