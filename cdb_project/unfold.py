@@ -72,6 +72,7 @@ NAVIGATION: list[dict[str, Any]] = [
             table("Instruments", "currency_exchange", "market_instrument"),
             table("Bars", "candlestick_chart", "market_bar"),
             table("Longer bars", "bar_chart", "market_longerbar"),
+            table("Longer bars", "bar_chart", "market_longerbar"),
             table("Outbox", "outbox", "outbox_outboxevent"),
         ],
     },

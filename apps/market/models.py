@@ -121,13 +121,8 @@ class DeadEntry(models.Model):
         return f"{self.entry_id}: {self.reason}"
 
 
-class Bar(models.Model):
-    """One minute of one instrument. Empty minutes are bars too: the last close and no volume."""
-
-    class Source(models.TextChoices):
-        TRADES = "trades"
-        KLINES = "klines"
-        BACKFILL = "backfill"
+class BarNumbers(models.Model):
+    """What a bar of any length tells."""
 
     epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
@@ -142,6 +137,19 @@ class Bar(models.Model):
     first_trade_id = models.CharField(max_length=64, blank=True)
     last_trade_id = models.CharField(max_length=64, blank=True)
     hash_sum = models.BigIntegerField(help_text="sum of the 64-bit hashes of the trades, as a signed 64-bit number")
+
+    class Meta:
+        abstract = True
+
+
+class Bar(BarNumbers):
+    """One minute of one instrument. Empty minutes are bars too: the last close and no volume."""
+
+    class Source(models.TextChoices):
+        TRADES = "trades"
+        KLINES = "klines"
+        BACKFILL = "backfill"
+
     source = models.CharField(max_length=8, choices=Source.choices)
     revision = models.PositiveSmallIntegerField(default=0, help_text="late trades added after the minute was closed")
 
@@ -151,6 +159,22 @@ class Bar(models.Model):
 
     def __str__(self) -> str:
         return f"{self.instrument} {times.minute_text(self.minute)}"
+
+
+class LongerBar(BarNumbers):
+    """5, 15 or 60 minutes from `minute` on: at every moment what its one-minute bars are (apps.engine.bars_longer)."""
+
+    length = models.PositiveSmallIntegerField(help_text="minutes")
+    revision = models.PositiveIntegerField(default=0, help_text="revisions of its minutes")
+    proven = models.PositiveSmallIntegerField(help_text="how many of its minutes are")
+    backfilled = models.PositiveSmallIntegerField(help_text="how many of its minutes are")
+    unproven = models.PositiveSmallIntegerField(help_text="how many of its minutes are")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["epoch", "instrument", "length", "minute"], name="longer_once")]
+
+    def __str__(self) -> str:
+        return f"{self.instrument} {times.minute_text(self.minute)} ({self.length} min)"
 
 
 class Gap(models.Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.market.models import Bar, DeadEntry, EpochInstrument, FeedEpoch, Instrument, ShardCursor
+from apps.market.models import Bar, DeadEntry, EpochInstrument, FeedEpoch, Instrument, LongerBar, ShardCursor
 from apps.staff.columns import links, listing
 from apps.staff.records import LongRecord, Record, RecordInline
 
@@ -19,6 +19,7 @@ class InstrumentAdmin(Record):
     search_fields = ["symbol__istartswith", "base_asset__iexact"]
     road = [
         listing("market_bar", "Bars", lambda row: {"instrument__id__exact": row.pk}),
+        listing("market_longerbar", "Longer bars", lambda row: {"instrument__id__exact": row.pk}),
         listing("signals_signal", "Signals", lambda row: {"instrument__id__exact": row.pk}),
         listing("execution_order", "Orders", lambda row: {"instrument__id__exact": row.pk}),
         listing("portfolio_position", "Positions", lambda row: {"instrument__id__exact": row.pk}),
@@ -90,6 +91,23 @@ class BarAdmin(LongRecord):
         "revision",
     ]
     list_filter = ["source", "instrument"]
+    list_select_related = ["instrument", "epoch"]
+    search_fields = ["instrument__symbol__istartswith"]
+    ordering = ["-minute", "-id"]
+
+
+@admin.register(LongerBar)
+class LongerBarAdmin(LongRecord):
+    words = (
+        "Bars of 5, 15 and 60 minutes. Each is at every moment what its one-minute bars are: a late trade or a repair "
+        "changes both. Proven, backfilled and unproven say how many of its minutes are which; minutes before the "
+        "symbol's first price are none of them."
+    )
+    list_display = [
+        "minute", "length", "instrument", "open", "high", "low", "close", "volume", "turnover", "count", "proven",
+        "backfilled", "unproven", "revision",
+    ]  # fmt: skip
+    list_filter = ["length", "instrument"]
     list_select_related = ["instrument", "epoch"]
     search_fields = ["instrument__symbol__istartswith"]
     ordering = ["-minute", "-id"]

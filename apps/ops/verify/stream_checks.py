@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from apps.bus import streams
 from apps.engine.bars import trade_hash
+from apps.engine.bars_longer import LENGTHS, Span, longer
 from apps.engine.model import MINUTE_MS
+from apps.engine.money import exact
 from apps.engine.recording import Recording
-from apps.market.models import Bar, Coverage, DeadEntry
+from apps.market.models import Bar, Coverage, DeadEntry, LongerBar
 from apps.market.services.bars import bar_row, changed, to_signed
 from apps.market.services.ledger import REASON_MAX
+from apps.market.services.longer_bars import LONGER_FIELDS, longer_row, minute_span
 from apps.ops.verify.derived import HASH_MODULUS, DerivedShard, MinuteSum
 from apps.ops.verify.result import Check
 from apps.portfolio.models import TradingSession
@@ -107,17 +111,18 @@ def _check_minutes(
 
 
 def check_derivation(shards: list[DerivedShard], session: TradingSession) -> Check:
-    """I3: bars, coverage, state and entry signals derived again equal the stored ones."""
+    """I3: bars of all lengths, coverage, state and entry signals derived again equal the stored ones."""
     check = Check("I3", "bars, coverage, state and signals derived again from the segments equal the stored ones")
     for shard in shards:
-        _compare_bars(check, shard)
+        _compare_longer_bars(check, shard, _compare_bars(check, shard))
         _compare_coverage(check, shard)
         _compare_state(check, shard)
         _compare_signals(check, shard, session)
     return check
 
 
-def _compare_bars(check: Check, shard: DerivedShard) -> None:
+def _compare_bars(check: Check, shard: DerivedShard) -> dict[tuple[str, int], Bar]:
+    """Returns the derived rows."""
     derived = {
         (symbol, minute): bar_row(shard.cursor.epoch_id, shard.instruments[symbol], bar)
         for (symbol, minute), bar in shard.bars.items()
@@ -133,6 +138,28 @@ def _compare_bars(check: Check, shard: DerivedShard) -> None:
     }
     for key in sorted(derived.keys() | stored.keys()):
         _compare_rows(check, f"bar {key[0]} minute {key[1]}", derived.get(key), stored.get(key), BAR_FIELDS)
+    return derived
+
+
+@exact
+def _compare_longer_bars(check: Check, shard: DerivedShard, minutes: Mapping[tuple[str, int], Bar]) -> None:
+    """Longer bars straight from the derived minutes; stored ones were put together from the next shorter ones."""
+    spans: dict[str, dict[int, Span[Any]]] = {}
+    for (symbol, minute), row in minutes.items():
+        status = shard.coverage.get((symbol, minute), (None, ""))[0]
+        spans.setdefault(symbol, {})[minute] = minute_span(row, status)
+    derived = {
+        (symbol, length, span.minute): longer_row(shard.cursor.epoch_id, shard.instruments[symbol].pk, length, span)
+        for symbol, own in spans.items()
+        for length in LENGTHS
+        for span in longer(own, part=1, length=length).values()
+    }
+    of_shard = [row.pk for row in shard.instruments.values()]
+    rows = LongerBar.objects.filter(epoch_id=shard.cursor.epoch_id, instrument__in=of_shard)
+    stored = {(row.instrument.symbol, row.length, row.minute): row for row in rows.select_related("instrument")}
+    for key in sorted(derived.keys() | stored.keys()):
+        name = f"bar of {key[1]} minutes {key[0]} minute {key[2]}"
+        _compare_rows(check, name, derived.get(key), stored.get(key), LONGER_FIELDS)
 
 
 def _compare_rows(check: Check, name: str, derived: object, stored: object, names: Iterable[str]) -> None:

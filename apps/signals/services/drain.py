@@ -21,6 +21,7 @@ from apps.engine.shard import Effects
 from apps.market.models import DeadEntry, ShardCursor
 from apps.market.services import bars
 from apps.market.services.ledger import store_coverage
+from apps.market.services.longer_bars import store_longer_bars
 from apps.outbox.services import record
 from apps.portfolio.models import Reservation
 from apps.signals.models import Signal
@@ -182,6 +183,13 @@ def _move(cursor: ShardCursor, warm: WarmShard, effects: Effects, fresh: list[Si
         bars.store_bars(epoch_id=epoch_id, instruments=instruments, bars=effects.bars)
         bars.change_bars(epoch_id=epoch_id, instruments=instruments, changes=effects.changes)
         store_coverage(epoch_id=epoch_id, instruments=instruments, changes=effects.coverage)
+        store_longer_bars(
+            epoch_id=epoch_id,
+            instruments=instruments,
+            bars=effects.bars,
+            changes=effects.changes,
+            coverage=effects.coverage,
+        )
         state.save(cursor=cursor, warm=warm)
         exits.save_watches(warm)
         cursor.replay_from = warm.position
