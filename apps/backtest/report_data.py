@@ -18,7 +18,7 @@ Int64s = npt.NDArray[np.int64]
 
 ENTRY: Final = "entry"
 EXIT: Final = "exit"
-WIDTHS_MINUTES: Final = (1, 5, 15, 60, 240, 1440, 10_080)
+WIDTHS_MINUTES: Final = (1, 5, 15, 60, 240, 1440, 7 * 1440)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class ReportData:
     """A whole report. Times of `curve` are minutes, of everything else event ms; money in `currency`.
 
     `facts` are what the run was given and what identifies it, as (name, value), shown as they stand. `counts` is the
-    road in its order: trades, signals, decisions, orders, fills. `denied` counts decisions by the words of their reason.
-    `notes` are sentences a reader must know, such as days without data.
+    road in its order: trades, signals, decisions, orders, fills. `denied` counts decisions by the words of their
+    reason. `notes` are sentences a reader must know, such as days without data.
     """
 
     title: str
@@ -110,9 +110,11 @@ def fitting(candles: Candles, count_max: int) -> Candles:
     """The candles at the smallest usual width at which their span has at most `count_max` bars."""
     if not len(candles):
         return candles
-    span = int(candles.minute[-1] - candles.minute[0]) + candles.width
-    widths = [width for width in WIDTHS_MINUTES if width >= candles.width and span <= width * count_max]
-    return widened(candles, widths[0] if widths else WIDTHS_MINUTES[-1])
+    first, last = int(candles.minute[0]), int(candles.minute[-1])
+    wide_enough = (
+        width for width in WIDTHS_MINUTES if width >= candles.width and last // width - first // width < count_max
+    )
+    return widened(candles, next(wide_enough, WIDTHS_MINUTES[-1]))
 
 
 def _grouped(minute: Int64s, first: Int64s, high: Int64s, low: Int64s, last: Int64s, *, width: int) -> Candles:
