@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Final
 
 from apps.engine.performance import Drawdown, Performance
 from apps.staff import numbers, times
 
 Row = tuple[str, str, str]
+
+SHORT_MINUTES: Final = 90 * 1440
 
 
 def minutes_words(minutes: int) -> str:
@@ -42,11 +45,17 @@ def _curve_rows(found: Performance, currency: str) -> Iterator[Row]:
     else:
         amount = numbers.amount(worst.amount, currency)
         yield "Maximum drawdown", numbers.percent(Decimal(repr(worst.share)), 2), f"{amount}{_span(worst)}"
-    count = numbers.count(found.returns)
-    basis = f"per year, from {count} returns of {minutes_words(found.period_minutes)}"
+    basis = _basis(found)
     yield _plain("Sharpe", found.sharpe, basis, why_not="returns are too few or do not differ")
     yield _plain("Sortino", found.sortino, basis, why_not="returns are too few or none is below zero")
     yield _plain("Calmar", found.calmar, basis, why_not="returns are too few, nothing fell, or the run is too short")
+
+
+def _basis(found: Performance) -> str:
+    """What a figure per year rests on; a short run is named as such, for its figures are extrapolated."""
+    text = f"per year, from {numbers.count(found.returns)} returns of {minutes_words(found.period_minutes)}"
+    minutes = found.returns * found.period_minutes
+    return f"{text}: {minutes_words(minutes)} say little about a year" if minutes < SHORT_MINUTES else text
 
 
 def _span(worst: Drawdown) -> str:
