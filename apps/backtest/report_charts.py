@@ -169,7 +169,9 @@ def _grid(plane: Plane, decimals: int, unit: str = "") -> str:
 def _bodies(plane: Plane, candles: Candles, unit: float) -> str:
     """Hollow where the price rose, filled where it fell; one path per kind, whatever the number of candles."""
     half = max((plane.x(candles.width) - plane.x(0)) * 0.35, 0.5)
-    wicks, rises, drops = [], [], []
+    wicks: list[str] = []
+    rises: list[str] = []
+    drops: list[str] = []
     columns = (candles.minute, candles.open, candles.high, candles.low, candles.close)
     for minute, *ticks in zip(*(column.tolist() for column in columns), strict=True):
         x = plane.x(minute + candles.width / 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -37,6 +37,10 @@ class Candles:
 
     def __len__(self) -> int:
         return len(self.minute)
+
+
+_NONE: Final = np.empty(0, np.int64)
+_EMPTY: Final = Candles(_NONE, _NONE, _NONE, _NONE, _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +91,13 @@ def candles_of(tape: Tape) -> Candles:
 
 def joined(parts: Sequence[Candles]) -> Candles:
     """Candles of one symbol that follow each other, such as those of successive slices of its tape."""
-    given = parts or [_grouped(*[np.empty(0, np.int64)] * 5, width=1)]
-    return widened(
-        Candles(
-            *(
-                np.concatenate([getattr(part, name) for part in given])
-                for name in ("minute", "open", "high", "low", "close")
-            ),
-            width=given[0].width,
-        ),
-        given[0].width,
+    if not parts:
+        return _EMPTY
+    minute, first, high, low, last = (
+        np.concatenate(columns)
+        for columns in zip(*((part.minute, part.open, part.high, part.low, part.close) for part in parts), strict=True)
     )
+    return _grouped(minute, first, high, low, last, width=parts[0].width)
 
 
 def widened(candles: Candles, width: int) -> Candles:
@@ -120,7 +120,7 @@ def fitting(candles: Candles, count_max: int) -> Candles:
 def _grouped(minute: Int64s, first: Int64s, high: Int64s, low: Int64s, last: Int64s, *, width: int) -> Candles:
     """One candle per run of equal minutes."""
     if not len(minute):
-        return Candles(*[np.empty(0, np.int64)] * 5, width=width)
+        return replace(_EMPTY, width=width)
     starts = np.flatnonzero(np.diff(minute, prepend=minute[0] - 1))
     ends = np.append(starts[1:], len(minute)) - 1
     return Candles(

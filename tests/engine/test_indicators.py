@@ -210,6 +210,13 @@ def test_a_market_that_does_not_move_has_plain_values(name: str, expected: float
     assert np.isnan(values[0])
 
 
+@pytest.mark.parametrize("name", ["rsi", "change", "volatility"])
+def test_the_unit_of_the_price_does_not_matter(name: str) -> None:
+    """A power of two scales without rounding; a coin at 1e-12 has the same figures as one at 1."""
+    case, closes = CASES[name], random_columns(8, rows=100)["close"]
+    assert np.array_equal(case.batch(closes * 2.0**-47, 14), case.batch(closes, 14), equal_nan=True)
+
+
 @pytest.mark.parametrize(("closes", "expected"), [(np.arange(1.0, 40.0), 100.0), (np.arange(40.0, 1.0, -1.0), 0.0)])
 def test_rsi_of_one_direction_is_at_its_end(closes: Floats, expected: float) -> None:
     assert indicators.rsi(closes, 14)[-1] == expected
