@@ -130,7 +130,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class RaisedSignal:
-    """An entry rule fired on one trade, with all that a decision will want to know about that moment."""
+    """A strategy fired on one trade, with all that a decision will want to know about that moment."""
 
     version_id: int
     symbol: str
@@ -147,6 +147,16 @@ class RaisedSignal:
     entry_id: str
     ts_init: int
     base_version_id: int = 0  # what the session began with; `version_id` is in force in the trigger's minute
+    kind: str = "entry"  # or "exit": the reason for the last entry of this version and symbol is gone
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStrategy:
+    """A strategy raised on this symbol ("": before its first trade) and is disabled in its shard. `words` say what."""
+
+    version_id: int  # what the session began with
+    symbol: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,9 @@ class Plan:
 
         Each piece must have been scanned before the next one is asked for: minutes are closed in between.
         """
+        if len(self._packed) == 1:
+            yield 0, len(ts), self._packed[0].parameters
+            return
         minutes = ts // MINUTE_MS
         newest, start = int(minutes.max()), 0
         for change in self._changes(strategy, newest):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
-from apps.engine.kernel import FIGURES, Array
+from apps.engine.judging import Columns, Scanner
+from apps.engine.kernel import EXIT, KINDS, MINUTE_MS, Array
 from apps.engine.shard import StrategySpec, same_ms_before
 from apps.engine.tapes import Tape
 
@@ -27,19 +26,11 @@ class Found(NamedTuple):
 def scan_tape(spec: StrategySpec, state: Array, tape: Tape) -> Iterator[Found]:
     """Every signal of the strategy on the tape (at least one trade). `state` goes on to the next slice."""
     plan = spec.plan
-    price = tape.price / 10.0**tape.scale.price_decimals
-    quantity = tape.quantity / 10.0**tape.scale.quantity_decimals
-    for start, end, parameters in plan.pieces(state, tape.ts):
-        part = slice(start, end)
-        fired = np.empty(end - start, dtype=np.int64)
-        figures = np.empty((end - start, FIGURES), dtype=np.float64)
-        count, _ = plan.module.kernel.scan(
-            state, parameters, tape.ts[part], price[part], quantity[part], fired, figures
-        )
-        for k in range(count):
-            row = start + int(fired[k])
-            ts = int(tape.ts[row])
-            judge = plan.at(ts // 60_000)
-            trade_id = str(tape.trade_id[row]) or f"#{same_ms_before(tape.ts, row)}"
-            told = tuple(float(figure) for figure in figures[k])
-            yield Found(row, ts, trade_id, judge.version_id, judge.window_minutes, False, told)
+    for events, _ in Scanner().scan(plan, state, tape.scale, Columns(tape.ts, tape.price, tape.quantity)):
+        for event in events:
+            ts = int(tape.ts[event.row])
+            judge = plan.at(ts // MINUTE_MS)
+            trade_id = str(tape.trade_id[event.row]) or f"#{same_ms_before(tape.ts, event.row)}"
+            told = (event.change, event.rsi, event.turnover)
+            is_exit = event.kind == KINDS[EXIT]
+            yield Found(event.row, ts, trade_id, judge.version_id, judge.window_minutes, is_exit, told)

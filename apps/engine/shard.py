@@ -22,13 +22,15 @@ from apps.engine.events import (
 )
 from apps.engine.fence import Fence
 from apps.engine.history import HISTORY_MINUTES
-from apps.engine.kernel import FIGURES, Array
+from apps.engine.judging import Columns, Found, Judges
+from apps.engine.kernel import Array
 from apps.engine.model import (
     MINUTE_MS,
     BackfilledMinute,
     BarChange,
     ClosedBar,
     CoverageChange,
+    FailedStrategy,
     LateTrade,
     Quote,
     RaisedSignal,
@@ -56,6 +58,9 @@ class StrategySpec:
 
     @property
     def plan(self) -> Plan:
+        return self.make_plan()
+
+    def make_plan(self) -> Plan:
         """The version and its schedule, packed. Raises ValueError if a parameter is out of range."""
         return Plan(self.module, (Stage(ALWAYS, self.version_id, self.parameters), *self.schedule))
 
@@ -73,6 +78,7 @@ class Effects:
     coverage: list[CoverageChange] = field(default_factory=list)
     signals: list[RaisedSignal] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    failed: list[FailedStrategy] = field(default_factory=list)  # disabled from here on; nothing is lost with them
     announced: bool = False  # who is covered, or by whom, has changed
 
     def extend(self, other: Effects) -> None:
@@ -82,6 +88,7 @@ class Effects:
         self.coverage += other.coverage
         self.signals += other.signals
         self.errors += other.errors
+        self.failed += other.failed
         self.announced |= other.announced
 
     @property
@@ -90,7 +97,7 @@ class Effects:
 
         Announcements come once: were they only in memory, a restart after Redis was emptied would not know them.
         """
-        return bool(self.announced or self.bars or self.changes or self.coverage)
+        return bool(self.announced or self.bars or self.changes or self.coverage or self.failed)
 
     @property
     def late(self) -> list[LateTrade]:
@@ -119,7 +126,8 @@ class ShardEngine:
 
     def __init__(self, scales: Mapping[str, Scale], strategies: list[StrategySpec]) -> None:
         self.specs = strategies
-        self._plans = [spec.plan for spec in strategies]
+        self._judges = Judges([spec.version_id for spec in strategies], [spec.make_plan for spec in strategies])
+        self._recalled = False
         self.fence = Fence()
         self.symbols: dict[str, SymbolState] = {}
         for symbol, scale in scales.items():
@@ -128,17 +136,20 @@ class ShardEngine:
     def follow(self, symbol: str, scale: Scale) -> None:
         """A symbol of which nothing has been seen yet."""
         states = [spec.module.new_state() for spec in self.specs]
+        for number in self._judges.disabled:
+            states[number]["failed"] = 1
         self.symbols[symbol] = SymbolState(scale, BarBuilder(symbol), QuoteTape(), PriceTape(), states)
 
     def reschedule(self, strategies: list[StrategySpec]) -> None:
         """The same strategies with a later schedule: what has been evaluated must not lie in a new stage."""
         assert [spec.version_id for spec in strategies] == [spec.version_id for spec in self.specs]
         self.specs = strategies
-        self._plans = [spec.plan for spec in strategies]
+        self._judges.replan([spec.make_plan for spec in strategies])
 
     def apply(self, entry_id: str, events: list[Event]) -> Effects:
         """Apply one entry. An event that must not be applied is skipped and named in `Effects.errors`."""
         effects = Effects()
+        self._recall_failed()
         for event in events:
             before = self.fence.token
             try:
@@ -151,7 +162,25 @@ class ShardEngine:
             except EngineError as error:
                 effects.errors.append(str(error))
             effects.announced |= self.fence.token != before
+        self._report_failed(effects)
         return effects
+
+    def _recall_failed(self) -> None:
+        """Before the first entry: a strategy that had failed when the states were stored stays disabled."""
+        if self._recalled:
+            return
+        self._recalled = True
+        for state in self.symbols.values():
+            self._judges.disabled |= {number for number, own in enumerate(state.strategies) if own["failed"][0]}
+
+    def _report_failed(self, effects: Effects) -> None:
+        if not self._judges.failed:
+            return
+        effects.failed += self._judges.failed
+        self._judges.failed.clear()
+        for state in self.symbols.values():
+            for number in self._judges.disabled:
+                state.strategies[number]["failed"] = 1
 
     def unknown(self, event: Event) -> list[str]:
         """The symbols of an event that this shard does not follow."""
@@ -188,8 +217,7 @@ class ShardEngine:
                 continue
             effects.bars += bars
             effects.coverage += marks
-            for plan, strategy in zip(self._plans, state.strategies, strict=True):
-                plan.roll(strategy, minute)
+            self._judges.roll(symbol, state.strategies, minute)
 
     def _cover(self, event: CoverageStart | CoverageEnd | Loss, effects: Effects) -> None:
         effects.announced |= not isinstance(event, Loss)
@@ -225,12 +253,11 @@ class ShardEngine:
         minutes = [
             (minute, close / price_unit, turnover / unit) for minute, close, turnover in history.newest(HISTORY_MINUTES)
         ]
-        for number, spec in enumerate(self.specs):
-            old = state.strategies[number]
-            parameters = self._plans[number].at(history.end).parameters  # the open minute's, as if they always had been
-            state.strategies[number] = spec.module.anew(old, parameters, minutes)
-            if state.builder.bar is not None and state.builder.bar.count:
-                state.strategies[number]["last_price"] = old["last_price"]
+        before = list(state.strategies)
+        self._judges.anew(event.symbol, state.strategies, history.end, minutes)
+        if state.builder.bar is not None and state.builder.bar.count:
+            for old, new in zip(before, state.strategies, strict=True):
+                new["last_price"] = old["last_price"]
 
     def _warm(self, event: WarmupBar, effects: Effects) -> None:
         state = self.symbols[event.symbol]
@@ -241,8 +268,7 @@ class ShardEngine:
         effects.coverage.append(BackfilledMinute(event.symbol, event.minute, KLINES, 0))
         close = event.close / 10**state.scale.price_decimals
         turnover = event.turnover / 10 ** (state.scale.price_decimals + state.scale.quantity_decimals)
-        for plan, strategy in zip(self._plans, state.strategies, strict=True):
-            plan.warm(strategy, event.minute, close, turnover)
+        self._judges.warm(event.symbol, state.strategies, event.minute, close, turnover)
 
     def _trades(self, entry_id: str, block: TradeBlock, effects: Effects) -> None:
         state = self.symbols[block.symbol]
@@ -252,23 +278,11 @@ class ShardEngine:
         effects.coverage += marks
         if skip >= len(block.ts_event):
             return
-        ts = np.array(block.ts_event[skip:], dtype=np.int64)
-        # Division by a power of ten that a float holds exactly gives the float nearest to the decimal price.
-        price = np.array(block.price[skip:], dtype=np.int64) / 10.0**state.scale.price_decimals
-        quantity = np.array(block.quantity[skip:], dtype=np.int64) / 10.0**state.scale.quantity_decimals
-        fired = np.empty(len(ts), dtype=np.int64)
-        figures = np.empty((len(ts), FIGURES), dtype=np.float64)
-        found: list[tuple[int, int, Array]] = []
-        for number, plan in enumerate(self._plans):
-            strategy = state.strategies[number]
-            for start, end, parameters in plan.pieces(strategy, ts):
-                part = slice(start, end)
-                count, judged = plan.module.kernel.scan(
-                    strategy, parameters, ts[part], price[part], quantity[part], fired, figures
-                )
-                state.evaluated += judged
-                found += [(int(fired[k]) + start + skip, number, figures[k].copy()) for k in range(count)]
-        self._remember(entry_id, state, block, skip, sorted(found, key=lambda item: item[:2]), effects)
+        values = (block.ts_event, block.price, block.quantity)
+        columns = Columns(*(np.array(column[skip:], dtype=np.int64) for column in values))
+        found, judged = self._judges.scan(block.symbol, state.strategies, state.scale, columns)
+        state.evaluated += judged
+        self._remember(entry_id, state, block, skip, found, effects)
 
     def _remember(
         self,
@@ -276,7 +290,7 @@ class ShardEngine:
         state: SymbolState,
         block: TradeBlock,
         skip: int,
-        found: list[tuple[int, int, Array]],
+        found: list[tuple[int, Found]],
         effects: Effects,
     ) -> None:
         """Extend the price tape trade by trade, and describe each signal as of its own trade."""
@@ -284,19 +298,18 @@ class ShardEngine:
         following = next(waiting)
         for index in range(skip, len(block.ts_event)):
             state.prices.add(block.ts_event[index], block.price[index])
-            while following is not None and following[0] == index:
-                effects.signals.append(self._signal(entry_id, state, block, following))
+            while following is not None and following[1].row + skip == index:
+                effects.signals.append(self._signal(entry_id, state, block, index, *following))
                 following = next(waiting)
         state.newest_trade = max(state.newest_trade, block.ts_event[-1])
         state.quotes.forget_before(state.newest_trade)
 
     def _signal(
-        self, entry_id: str, state: SymbolState, block: TradeBlock, found: tuple[int, int, Array]
+        self, entry_id: str, state: SymbolState, block: TradeBlock, index: int, number: int, found: Found
     ) -> RaisedSignal:
-        index, number, figures = found
         ts = block.ts_event[index]
         minute = ts // MINUTE_MS
-        judge = self._plans[number].at(minute)
+        judge = self._judges.at(number, minute)
         unproven, reason = state.builder.unproven_in(minute - judge.window_minutes, minute)
         return RaisedSignal(
             version_id=judge.version_id,
@@ -304,9 +317,9 @@ class ShardEngine:
             ts_event=ts,
             trade_id=block.trade_id[index] or f"#{same_ms_before(block.ts_event, index)}",
             price=block.price[index],
-            change=float(figures[0]),
-            rsi=float(figures[1]),
-            turnover=float(figures[2]),
+            change=found.change,
+            rsi=found.rsi,
+            turnover=found.turnover,
             quote=state.quotes.at(ts),
             median_price=state.prices.median(ts),
             unproven_minutes=unproven,
@@ -314,7 +327,17 @@ class ShardEngine:
             entry_id=entry_id,
             ts_init=block.ts_init,
             base_version_id=self.specs[number].version_id,
+            kind=found.kind,
         )
+
+    def warm_up(self, symbol: str) -> list[tuple[int, int, int]]:
+        """(version, closed minutes known, closed minutes needed) per strategy that judges: "warming up, 9 of 15"."""
+        states = self.symbols[symbol].strategies
+        return [
+            (spec.version_id, *spec.module.warm_up(own, spec.parameters))
+            for number, (spec, own) in enumerate(zip(self.specs, states, strict=True))
+            if number not in self._judges.disabled
+        ]
 
     # --- what the shard as a whole has reached ----------------------------------------------------------------------
 

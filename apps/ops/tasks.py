@@ -26,9 +26,9 @@ def note_beat() -> None:
 def answer(name: str, *, engine: bool) -> None:
     """Sent to one worker's queue: its answer proves broker and worker, and warms the engine where it will judge."""
     if engine:
-        from apps.engine.strategies import warm_kernels  # brings numba: only the processes that drain shall carry it
+        from apps.engine.strategies import warm_up_kernels  # brings numba: only the processes that drain shall carry it
 
-        warm_kernels()
+        warm_up_kernels()
     _beat(name)
 
 

@@ -10,7 +10,7 @@ import redis
 from django.conf import settings
 
 from apps.bus import clients
-from apps.engine.strategies import warm_kernels
+from apps.engine.strategies import warm_up_kernels
 from apps.signals.services import drain
 
 
@@ -18,7 +18,7 @@ from apps.signals.services import drain
 def tools(redis_client: redis.Redis, tmp_path: Path) -> Iterator[drain.Tools]:
     """The drain's tools on the test servers; whatever was warm from another test is forgotten."""
     drain.forget()
-    warm_kernels()  # as a drain process does when it starts: compiling takes longer than a transaction may idle
+    warm_up_kernels()  # as a drain process does when it starts: compiling takes longer than a transaction may idle
     yield drain.Tools(
         writer=clients.writer(settings.REDIS_URL),
         reader=clients.reader(settings.REDIS_URL),

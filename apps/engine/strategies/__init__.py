@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
-from apps.engine.kernel import FIGURES
-from apps.engine.strategies import momentum
+from apps.engine import exit_kernel
+from apps.engine.strategies import mean_reversion, momentum
 from apps.engine.strategies.base import StrategyModule
 
-STRATEGIES: Final[dict[str, StrategyModule]] = {momentum.MODULE.name: momentum.MODULE}
-PARAMETERS_MAX: Final = 16
+STRATEGIES: Final[dict[str, StrategyModule]] = {
+    module.name: module for module in (momentum.MODULE, mean_reversion.MODULE)
+}
 
 
-def warm_kernels() -> None:
-    """Load every compiled kernel, or compile it: the first trades must not wait for that."""
-    nothing, parameters = np.empty(0), np.zeros(PARAMETERS_MAX)
-    times = np.empty(0, dtype=np.int64)
+def warm_up_kernels() -> None:
+    """Load every compiled kernel, or compile it: once per process, so that the first trades do not wait for that."""
     for module in STRATEGIES.values():
-        module.kernel.scan(module.new_state(), parameters, times, nothing, nothing, times, np.empty((0, FIGURES)))
-        module.kernel.roll(module.new_state(), parameters, 0)
-        module.kernel.warm(module.new_state(), parameters, 0, 1.0, 1.0)
+        module.kernel.load()
+    exit_kernel.warm_up()

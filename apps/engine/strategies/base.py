@@ -12,6 +12,12 @@ from apps.engine.kernel import NO_MINUTE, Array, Kernel
 from apps.engine.strategies import parameters
 from apps.engine.strategies.parameters import ParameterSpec
 
+_OPEN_MINUTE: tuple[str, ...] = ("open_turnover", "quiet_until", "failed")
+
+
+def _nothing_more(_parameters: Mapping[str, Any]) -> None:
+    """No rule between parameters."""
+
 
 @dataclass(frozen=True, slots=True)
 class StrategyModule:
@@ -24,11 +30,20 @@ class StrategyModule:
     parameters: tuple[ParameterSpec, ...]  # of the entry and of the exits
     pack: Callable[[Mapping[str, Any]], Array]
     window_minutes: Callable[[Mapping[str, Any]], int]  # closed minutes that a signal's figures reach back
+    bars_needed: Callable[[Mapping[str, Any]], int]  # closed minutes before the first decision
     kept: tuple[str, ...]  # fields that no minute's bar gives: they outlive beginning anew from repaired minutes
+    agree: Callable[[Mapping[str, Any]], None] = _nothing_more  # raises ValueError if values contradict each other
 
     def validate(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a new version, defaults filled in. Raises ValueError naming parameter, unit and bounds."""
-        return parameters.validate(self.parameters, given)
+        values = parameters.validate(self.parameters, given)
+        self.agree(values)
+        return values
+
+    def warm_up(self, state: Array, given: Mapping[str, Any]) -> tuple[int, int]:
+        """(closed minutes known, closed minutes needed): "warming up, 9 of 15 bars". Equal once it can decide."""
+        need = self.bars_needed(given)
+        return min(int(state["closed"][0]), need), need
 
     def new_state(self) -> Array:
         """The state of an instrument that has never traded: an array of one record."""
@@ -36,11 +51,13 @@ class StrategyModule:
         state["minute"] = NO_MINUTE
         return state
 
-    def anew(self, old: Array, parameters: Array, minutes: Sequence[tuple[int, float, float]]) -> Array:
+    def anew(self, old: Array, packed: Array, minutes: Sequence[tuple[int, float, float]]) -> Array:
         """The state after these closed minutes (number, close, turnover), in the same open minute as `old`."""
         state = self.new_state()
+        for name in self.kept:
+            state[name] = old[name]
         for minute, close, turnover in minutes:
-            self.kernel.warm(state, parameters, minute, close, turnover)
-        for name in ("open_turnover", *self.kept):
+            self.kernel.warm(state, packed, minute, close, turnover)
+        for name in (*_OPEN_MINUTE, *self.kept):
             state[name] = old[name]
         return state

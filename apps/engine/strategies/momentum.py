@@ -10,13 +10,15 @@ Fires if change >= threshold and rsi > rsi_min and turnover >= turnover_min and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numba
 import numpy as np
 
-from apps.engine.kernel import FIRED, HEAD, MINUTE_MS, QUIET, WARMING, Array, build
+from apps.engine.indicators import rsi_value, wilder
+from apps.engine.kernel import ENTRY, HEAD, MINUTE_MS, QUIET, Array, build
 from apps.engine.strategies.base import StrategyModule
 from apps.engine.strategies.parameters import (
     EXIT_PARAMETERS,
@@ -32,6 +34,7 @@ from apps.engine.strategies.parameters import (
 LOOKBACK_MAX_MINUTES: Final = 120
 _RING: Final = LOOKBACK_MAX_MINUTES + 1
 RSI_PERIOD: Final = 14
+_ROUNDING: Final = 1e-12  # far more than the three roundings of `change` can amount to, far less than a tick
 
 # positions in the parameter vector
 _LOOKBACK: Final = 0
@@ -43,12 +46,10 @@ _COOLDOWN_MS: Final = 4
 DTYPE: Final = np.dtype(
     [
         *HEAD,
-        ("closed", np.int64),  # closed minutes so far
         ("closes", np.float64, (_RING,)),
         ("turnovers", np.float64, (_RING,)),
         ("gain", np.float64),  # sum of the first 14 gains, then Wilder's average
         ("loss", np.float64),
-        ("warm", np.int64),
         ("ref", np.float64),  # close that a price of this minute is compared with
         ("rsi", np.float64),
         ("window", np.float64),  # turnover of the last `lookback` closed minutes
@@ -56,7 +57,6 @@ DTYPE: Final = np.dtype(
         ("last_signal", np.int64),
     ]
 )
-
 
 ENTRY_PARAMETERS: Final = (
     ParameterSpec("lookback_minutes", MINUTES, 1, LOOKBACK_MAX_MINUTES, True, 15, "Length of the window of the rise."),
@@ -88,46 +88,43 @@ def window_minutes(parameters: Mapping[str, Any]) -> int:
     return int(parameters["lookback_minutes"]) + 1
 
 
+def bars_needed(parameters: Mapping[str, Any]) -> int:
+    return max(int(parameters["lookback_minutes"]), RSI_PERIOD) + 1
+
+
 @numba.njit(cache=True)
 def on_bar(state: Any, parameters: Any, close: float, turnover: float) -> None:
     """Everything that changes once a minute is worked out here, so that a trade costs a few comparisons."""
-    if state.closed > 0:
-        move = close - state.closes[(state.closed - 1) % _RING]
-        _smooth(state, max(move, 0.0), max(-move, 0.0))
-    state.closes[state.closed % _RING] = close
-    state.turnovers[state.closed % _RING] = turnover
-    state.closed += 1
+    newest = state.closed - 1
+    if newest > 0:
+        move = close - state.closes[(newest - 1) % _RING]
+        state.gain = wilder(state.gain, max(move, 0.0), newest, RSI_PERIOD)
+        state.loss = wilder(state.loss, max(-move, 0.0), newest, RSI_PERIOD)
+    state.closes[newest % _RING] = close
+    state.turnovers[newest % _RING] = turnover
     lookback = int(parameters[_LOOKBACK])
-    if state.closed < lookback + 1 or state.closed < RSI_PERIOD + 1:
-        return
-    state.warm = 1
-    state.ref = state.closes[(state.closed - 1 - lookback) % _RING]
-    total = state.gain + state.loss
-    state.rsi = 100.0 * (state.gain / total) if total > 0.0 else 0.0
-    window = 0.0
-    for back in range(lookback, 0, -1):
-        window += state.turnovers[(state.closed - back) % _RING]
-    state.window = window
-
-
-@numba.njit(cache=True)
-def _smooth(state: Any, gain: float, loss: float) -> None:
-    """Wilder's averages of gains and losses: a plain mean of the first 14, then one fourteenth of each new one."""
-    if state.closed > RSI_PERIOD:
-        state.gain = (state.gain * (RSI_PERIOD - 1) + gain) / RSI_PERIOD
-        state.loss = (state.loss * (RSI_PERIOD - 1) + loss) / RSI_PERIOD
-        return
-    state.gain += gain
-    state.loss += loss
-    if state.closed == RSI_PERIOD:
-        state.gain /= RSI_PERIOD
-        state.loss /= RSI_PERIOD
-
-
-@numba.njit(cache=True)
-def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, figures: Any, row: int) -> int:
+    state.warm = 1 if newest >= max(lookback, RSI_PERIOD) else 0
     if not state.warm:
-        return WARMING
+        return
+    state.ref = state.closes[(newest - lookback) % _RING]
+    state.rsi = rsi_value(state.gain, state.loss)
+    window = 0.0
+    for back in range(lookback - 1, -1, -1):
+        window += state.turnovers[(newest - back) % _RING]
+    state.window = window
+    _expect(state, parameters)
+
+
+@numba.njit(cache=True)
+def _expect(state: Any, parameters: Any) -> None:
+    """Which trades of the minute that begins can fire at all. `on_trade` decides about those."""
+    rising = state.rsi > parameters[_RSI_MIN]
+    state.upper = state.ref * (1.0 + parameters[_THRESHOLD]) * (1.0 - _ROUNDING) if rising else math.inf
+    state.quiet_until = state.last_signal + int(parameters[_COOLDOWN_MS]) if state.signals > 0 else 0
+
+
+@numba.njit(cache=True)
+def on_trade(state: Any, parameters: Any, ts: int, price: float, figures: Any, row: int) -> int:
     change = price / state.ref - 1.0
     if change < parameters[_THRESHOLD] or state.rsi <= parameters[_RSI_MIN]:
         return QUIET
@@ -138,19 +135,21 @@ def on_trade(state: Any, parameters: Any, ts: int, _minute: int, price: float, f
         return QUIET
     state.signals += 1
     state.last_signal = ts
+    state.quiet_until = ts + int(parameters[_COOLDOWN_MS])
     figures[row, 0] = change
     figures[row, 1] = state.rsi
     figures[row, 2] = turnover
-    return FIRED
+    return ENTRY
 
 
 MODULE: Final = StrategyModule(
     name="momentum",
-    layout="momentum-1",
+    layout="momentum-2",
     dtype=DTYPE,
-    kernel=build("momentum", on_bar, on_trade),
+    kernel=build("momentum", DTYPE, on_bar, on_trade),
     parameters=PARAMETERS,
     pack=pack,
     window_minutes=window_minutes,
+    bars_needed=bars_needed,
     kept=("signals", "last_signal"),
 )

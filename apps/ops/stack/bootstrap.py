@@ -92,9 +92,9 @@ def ask_workers(queues: dict[str, str]) -> None:
     """
     from celery import current_app
 
-    from apps.engine.strategies import warm_kernels
+    from apps.engine.strategies import warm_up_kernels
 
-    warm_kernels()
+    warm_up_kernels()
     for name, queue in queues.items():
         kwargs = {"name": name, "engine": queue.startswith("shard.")}
         current_app.send_task("ops.answer", kwargs=kwargs, queue=queue)
