@@ -21,6 +21,7 @@ UP = --port $(PORT) $(if $(TIER),--tier $(TIER)) $(if $(DETACH),--detach)$(if $(
 DEMO = $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(SEED),--seed $(SEED))
 PIP_COMPILE = $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links \
 	--no-emit-index-url --no-emit-trusted-host
+BENCH = .venv-bench/bin
 PAGES = requirements/npm/node_modules/.installed
 STARTED := $(shell date +%s)
 
@@ -101,15 +102,19 @@ fmt: install-dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install-dev ## All benchmarks
+bench: install-dev .venv-bench/installed ## All benchmarks
 	@$(RUN) $(BIN)/python -m tests.bench all $(ARGS)
 
 bench-%: install-dev ## One benchmark; writes bench/NAME.json in the data directory
 	@$(RUN) $(BIN)/python -m tests.bench $* $(ARGS)
 
+# The other engines that ours is measured beside bring pins of their own, so they live apart from it.
+bench-engine: .venv-bench/installed
+
 lock: install-dev ## Pin the newest allowed versions with their hashes
 	$(PIP_COMPILE) --upgrade --output-file=requirements/base.txt requirements/base.in
 	$(PIP_COMPILE) --upgrade --output-file=requirements/dev.txt requirements/dev.in
+	$(PIP_COMPILE) --upgrade --output-file=requirements/bench.txt requirements/bench.in
 
 # A stamp file says what was installed from; it is newer than the lock file, or the installation is made again.
 .venv/bin/python:
@@ -123,6 +128,11 @@ lock: install-dev ## Pin the newest allowed versions with their hashes
 
 .venv/installed-dev: requirements/dev.txt .venv/installed-base
 	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv-bench/installed: requirements/bench.txt | .venv/bin/python
+	test -x $(BENCH)/python || $(BIN)/python -m venv .venv-bench
+	$(BENCH)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
 # `npm ci` empties its folder first, stamps included. Node trusts the certificates of this machine, as pip does.

@@ -42,6 +42,6 @@ def canonical(name: str) -> str:
 
 
 if __name__ == "__main__":
-    lines = [*problems("base"), *problems("dev"), *page_problems()]
+    lines = [*problems("base"), *problems("dev"), *problems("bench"), *page_problems()]
     print("\n".join(lines) or "locks: every package is pinned with hashes, no addresses")
     sys.exit(1 if lines else 0)

@@ -1,99 +1,138 @@
-"""The engine's speed: the compiled scan beside the same rule in plain Python, and a whole shard."""
+"""The engine's speed: the scan, a full backtest beside NautilusTrader and hftbacktest, a what-if, and how it grows.
+
+Everything runs on one core and on the same trades; figures are medians of five. The benchmark fails if an entry of ours
+is not NautilusTrader's, or the other way round.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Final
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
-import numpy as np
+from apps.engine.tapes import Tape
+from tests.bench.beside import compare_entries, run_peer, write_trades
+from tests.bench.lengthen import lengthen
+from tests.bench.market import HALF_DAY_MINUTES, MINUTES_STEP, Market
+from tests.bench.plain import plain_rate
+from tests.bench.simulated import (
+    ROUNDS,
+    batches,
+    count_of,
+    entries_of,
+    memory_limit,
+    run_backtest,
+    scan_all,
+    shares,
+    timed,
+)
 
-from apps.engine.kernel import Array
-from apps.engine.shard import ShardEngine, StrategySpec
-from apps.engine.strategies import STRATEGIES
-from tests.engine.market_stream import PARAMETERS, SCALE, START_MS, make_prints, to_entries
-from tests.road.reference import wilder_rsi
+SYMBOLS: Final = 20
+TRADES: Final = 20_000_000
+SLICE_TRADES: Final = 1_000_000  # half a day of 20 symbols; the first one is what NautilusTrader is given
+ENTRIES_MIN: Final = 20
+ROUND_TRIPS_MIN: Final = 200
+GROWTH_SYMBOLS: Final = (1, 20, 1_000)
+GROWTH_TRADES: Final = (1_000_000, 10_000_000, 100_000_000)
 
-ROUNDS: Final = 5
-TRADES: Final = 2_000_000
-PLAIN_TRADES: Final = 20_000
-BATCH: Final = 20
+Slices = list[dict[str, Tape]]
 
 
-def measure() -> dict[str, float]:
-    """Medians of five rounds, trades per second; the ratio is compiled over plain."""
-    module = STRATEGIES["momentum"]
-    parameters = module.pack(PARAMETERS)
-    dice = np.random.default_rng(1)
-    ts = START_MS + np.cumsum(dice.integers(0, 200, TRADES)).astype(np.int64)
-    price = np.exp(np.cumsum(dice.normal(0, 0.0002, TRADES)))
-    quantity = dice.random(TRADES)
-    fired, figures = np.empty(TRADES, dtype=np.int64), np.empty((TRADES, 3))
+def measure(trades: int = TRADES, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Rates are trades per second. With fewer `trades` than the default everything shrinks, the growth too."""
+    everything, cores = os.sched_getaffinity(0), sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[-1]})
+    try:
+        slices = _market(trades)
+        figures = _ours(slices, rounds)
+        figures |= _peers(slices, rounds, figures)
+        del slices
+        figures["growth"] = _growth(trades)
+    finally:
+        os.sched_setaffinity(0, everything)
+    return figures
 
-    def scan(size: int) -> None:
-        state = module.new_state()
-        for at in range(0, TRADES, size):
-            part = slice(at, at + size)
-            module.kernel.scan(state, parameters, ts[part], price[part], quantity[part], fired[part], figures[part])
 
-    scan(TRADES)  # compiles, or loads what was compiled
-    whole = TRADES / _median(lambda: scan(TRADES))
-    batches = TRADES / _median(lambda: scan(BATCH), rounds=3)
-    head = slice(0, PLAIN_TRADES)
-    plain = PLAIN_TRADES / _median(lambda: _plain(ts[head], price[head], quantity[head]), rounds=3)
-    shard = _shard_rate()
+def _market(trades: int) -> Slices:
+    """Slices of half a day; a smaller market is one slice that is shorter."""
+    minutes = min(HALF_DAY_MINUTES, max(trades * HALF_DAY_MINUTES // SLICE_TRADES // MINUTES_STEP, 1) * MINUTES_STEP)
+    return list(Market(SYMBOLS).slices(max(trades // SLICE_TRADES, 1), minutes))
+
+
+def _ours(slices: Slices, rounds: int) -> dict[str, Any]:
+    trades = count_of(slices)
+    result = run_backtest(slices)  # compiles, or loads what was compiled
+    if trades >= TRADES:
+        assert len(result.round_trips) >= ROUND_TRIPS_MIN, f"{len(result.round_trips)} round trips"
+    scan, limit = trades / timed(lambda: scan_all(slices), rounds).seconds, memory_limit(slices)
+    whole = timed(lambda: run_backtest(slices), rounds)
     return {
-        "scan_whole_trades_per_second": whole,
-        "scan_batches_of_20_trades_per_second": batches,
-        "plain_python_trades_per_second": plain,
-        "scan_whole_over_plain": whole / plain,
-        "shard_trades_per_second": shard,
+        "trades": trades,
+        "signals": len(result.signals),
+        "denied": sum(decision.order is None for decision in result.decisions),
+        "round_trips": len(result.round_trips),
+        "scan_trades_per_s": scan,
+        "backtest_trades_per_s": trades / whole.seconds,
+        "backtest_trades_per_cpu_s": trades / whole.cpu_seconds,
+        "memory_limit_trades_per_s": limit,
+        "scan_over_memory_limit": scan / limit,
+        "backtest_over_memory_limit": trades / whole.seconds / limit,
+        "plain_python_trades_per_s": plain_rate(slices[0]),
+        **batches(next(iter(slices[0].values()))),
+        "whatif_s": timed(lambda: run_backtest(slices[:2]), rounds).seconds,
+        "shares": shares(lambda: run_backtest(slices)),
     }
 
 
-def _plain(ts: Array, price: Array, quantity: Array) -> int:
-    """The same work without compilation: RSI and the window's turnover once per minute, the rest per trade."""
-    closes: list[float] = []
-    turnovers: list[float] = []
-    minute, last, strength, window, open_turnover = int(ts[0]) // 60_000, 0.0, 0.0, 0.0, 0.0
-    last_signal, fired = None, 0
-    for at, value, amount in zip(ts.tolist(), price.tolist(), quantity.tolist(), strict=True):
-        while minute < at // 60_000:
-            closes.append(last)
-            turnovers.append(open_turnover)
-            open_turnover = 0.0
-            minute += 1
-            strength = wilder_rsi(closes) if len(closes) > 15 else 0.0
-            window = sum(turnovers[-15:])
-        last = value
-        open_turnover += value * amount
-        if len(closes) <= 16 or value / closes[-16] - 1 < 0.02 or strength <= 50 or window + open_turnover < 0:
-            continue
-        if last_signal is None or at - last_signal >= 900_000:
-            last_signal = at
-            fired += 1
-    return fired
+def _peers(slices: Slices, rounds: int, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Both peers on the same trades: NautilusTrader on the first slice, hftbacktest on all of them."""
+    entries = entries_of(run_backtest(slices[:1]))
+    prefix = timed(lambda: run_backtest(slices[:1]), rounds)
+    with tempfile.TemporaryDirectory(prefix="cdb-bench-") as name:
+        first, whole = Path(name) / "first", Path(name) / "whole"
+        first.mkdir()
+        whole.mkdir()
+        write_trades(first, slices[:1])
+        nautilus = run_peer("nautilus", first, rounds)
+        compare_entries(entries, [(symbol, ts, trade_id) for symbol, ts, trade_id in nautilus["entries"]])
+        write_trades(whole, slices)
+        bare = run_peer("hft", whole, rounds)
+    if count_of(slices[:1]) >= SLICE_TRADES:
+        assert len(entries) >= ENTRIES_MIN, f"{len(entries)} entries"
+    rate = ours["backtest_trades_per_s"]
+    return {
+        "entries_ours": len(entries),
+        "entries_nautilus": len(nautilus["entries"]),
+        "round_trips_nautilus": nautilus["round_trips"],
+        "prefix_trades_per_s": count_of(slices[:1]) / prefix.seconds,
+        "backtest_over_nautilus": rate / nautilus["trades_per_s"],
+        "backtest_over_hftbacktest": rate / bare["trades_per_s"],
+        **{
+            f"{name}_{unit}": said[unit]
+            for name, said in (("nautilus", nautilus), ("hftbacktest", bare))
+            for unit in ("trades_per_s", "trades_per_cpu_s")
+        },
+        "version_nautilus_trader": nautilus["version"],
+        "version_hftbacktest": bare["version"],
+    }
 
 
-def _shard_rate() -> float:
-    """Entries through a whole shard: bars with hashes, coverage, tapes, signals."""
-    entries = to_entries(make_prints(1, minutes=600), 1, frame_ms=(60_000,))
-    trades = len(make_prints(1, minutes=600))
+def _growth(trades: int) -> dict[str, Any]:
+    """Nanoseconds per trade with more symbols and with more trades, and the memory that it took."""
+    share = min(trades / TRADES, 1.0)
+    symbols = {f"{n}_symbols": lengthen(n, int(TRADES / 2 * share), ROUNDS) for n in GROWTH_SYMBOLS}
+    lengths = {
+        f"{n // 1_000_000}_million_trades": lengthen(SYMBOLS, int(n * share), 1 if n > TRADES else ROUNDS)
+        for n in GROWTH_TRADES
+    }
+    return {
+        "symbols": {**symbols, "slowest_over_fastest": _spread(symbols)},
+        "trades": {**lengths, "slowest_over_fastest": _spread(lengths)},
+    }
 
-    def run() -> None:
-        engine = ShardEngine(dict.fromkeys(("AAAUSDT", "BBBUSDT"), SCALE), [StrategySpec(1, "momentum", PARAMETERS)])
-        for entry_id, events in entries:
-            engine.apply(entry_id, events)
 
-    run()
-    return trades / _median(run)
-
-
-def _median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+def _spread(found: Mapping[str, Mapping[str, float]]) -> float:
+    times = [row["ns_per_trade"] for row in found.values()]
+    return max(times) / min(times)

@@ -149,7 +149,7 @@ class Market:
 
 
 def merged(tapes: Mapping[str, Tape]) -> dict[str, npt.NDArray[Any]]:
-    """All trades by time; of equal times the symbols in the given order. `symbol` counts from 0, `row` in its tape."""
+    """All trades by time; of equal times the symbols in the given order. `symbol` counts from 0, `number` is the id."""
     order = np.argsort(np.concatenate([tape.ts for tape in tapes.values()]), kind="stable")
     parts: dict[str, list[npt.NDArray[Any]]] = {
         "ts": [tape.ts for tape in tapes.values()],
@@ -157,6 +157,6 @@ def merged(tapes: Mapping[str, Tape]) -> dict[str, npt.NDArray[Any]]:
         "price": [tape.price for tape in tapes.values()],
         "quantity": [tape.quantity for tape in tapes.values()],
         "side": [tape.side for tape in tapes.values()],
-        "row": [np.arange(len(tape)) for tape in tapes.values()],
+        "number": [np.arange(len(tape)) + int(tape.trade_id[0]) for tape in tapes.values()],
     }
     return {name: np.concatenate(columns)[order] for name, columns in parts.items()}

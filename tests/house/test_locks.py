@@ -24,7 +24,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "requirements"
 
 
-@pytest.mark.parametrize("name", ["base", "dev"])
+@pytest.mark.parametrize("name", ["base", "dev", "bench"])
 def test_every_package_is_pinned_with_hashes_and_no_address_is_named(copy: Path, name: str) -> None:
     assert CHECKS["problems"](name) == []
 

@@ -1,0 +1,70 @@
+"""How the backtest's time per trade and its memory grow with symbols and trades: `lengthen.py SYMBOLS SLICES MINUTES`.
+
+Each size is a process of its own, so that its greatest memory is its own. Slices are made one at a time and given away
+when they have been fed; making them is not timed. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from typing import Final
+
+from apps.engine.backtest import Backtest
+from tests.bench.market import HALF_DAY_MINUTES, HALF_DAY_TRADES, Market
+from tests.bench.simulated import end_of, run_backtest, setup_of
+from tests.ingest.processes import REPOSITORY
+
+SLICE_TRADES: Final = 1_000_000
+_GIVE_UP_SECONDS: Final = 600
+_ORDER_SIZE: Final = Decimal("0.02")
+_SYMBOLS_OF_IT: Final = 20  # with more symbols orders are smaller, so that the limits deny as many
+
+
+def lengthen(symbols: int, trades: int, rounds: int = 1) -> dict[str, float]:
+    """Nanoseconds per trade, and greatest resident memory in MB, of so many trades over so many symbols."""
+    minutes = SLICE_TRADES // symbols * HALF_DAY_MINUTES // HALF_DAY_TRADES // 9 * 9
+    minutes = max(minutes, 9)
+    slices = max(trades // (symbols * minutes * HALF_DAY_TRADES // HALF_DAY_MINUTES), 1)
+    command = [sys.executable, "-m", "tests.bench.lengthen", *map(str, (symbols, slices, minutes, rounds))]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True, timeout=_GIVE_UP_SECONDS
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _measure(symbols: int, slices: int, minutes: int, rounds: int) -> dict[str, float]:
+    size = min(_ORDER_SIZE, _ORDER_SIZE * _SYMBOLS_OF_IT / symbols)
+    run_backtest([Market(min(symbols, 2), seed=2).slice(18)])  # loads what was compiled
+    runs = [_once(symbols, slices, minutes, size) for _ in range(rounds)]
+    trades = runs[0]["trades"]
+    return {
+        "trades": trades,
+        "ns_per_trade": statistics.median(run["seconds"] for run in runs) / trades * 1e9,
+        "greatest_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "round_trips": runs[0]["round_trips"],
+    }
+
+
+def _once(symbols: int, slices: int, minutes: int, order_size: Decimal) -> dict[str, float]:
+    market = Market(symbols)
+    backtest = Backtest(setup_of(market.names, order_size))
+    seconds = 0.0
+    for tapes in market.slices(slices, minutes):
+        started = time.perf_counter()
+        backtest.feed(tapes, end_ms=end_of(tapes))
+        seconds += time.perf_counter() - started
+    started = time.perf_counter()
+    result = backtest.finish()
+    seconds += time.perf_counter() - started
+    return {"seconds": seconds, "trades": result.trades, "round_trips": len(result.round_trips)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(*map(int, sys.argv[1:]))))
