@@ -1,26 +1,42 @@
-"""When a position must be closed: its stop, its target, or its time.
+"""When a position must be closed: its stop, its trailing stop, its target, its time, or its strategy's word.
 
 The search begins at the fill's event time whenever the fill becomes known, and goes through the trades in the order of
-the stream; so a late fill changes nothing about where the exit is found.
+the stream; so a late fill changes nothing about where the exit is found. The rules and their order are those of
+`apps.engine.exit_kernel`, which live trading, paper and every simulation share. A signal of the strategy that its
+entries' reason is gone (`ExitCall`) counts after all of them on its own trade, and closes what was opened before it.
+
+After an exit that ended without a fill the search goes on at trades from `retry_ts` on; what the price reached in the
+meantime still raises the trailing stop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from apps.engine.events import Event, QuoteBlock, TradeBlock, Watermark
+from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
 from apps.engine.model import Quote, RaisedExit
 from apps.engine.tape import QuoteTape
+from apps.engine.tapes import Int64s
 
 STOP_LOSS: Final = "stop_loss"
+TRAILING_STOP: Final = "trailing_stop"
 TAKE_PROFIT: Final = "take_profit"
 MAX_HOLDING: Final = "max_holding"
+EXIT_SIGNAL: Final = "exit_signal"
 
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """One open position. The stop is reached at or below `stop`, the target at or above `target` (ticks)."""
+    """One open position. The stop is reached at or below `stop`, the target at or above `target` (ticks, 0: none).
+
+    `trailing` is in parts of `exit_kernel.TRAILING_ONE` (0: off), `version_id` whose exit signals close it, if
+    `on_signal`. `retry_ts` (event time, ms) is when an exit may be found again after one that failed; 0: none has.
+    """
 
     position_id: int
     symbol: str
@@ -28,6 +44,18 @@ class ExitRule:
     stop: int
     target: int
     due_ts: int
+    trailing: int = 0
+    retry_ts: int = 0
+    version_id: int = 0
+    on_signal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ExitCall:
+    """On this trade (its id, or `#n` as the n-th of its millisecond in its block) a strategy said: sell."""
+
+    ts_event: int
+    trade_id: str
 
 
 class ExitSearch:
@@ -36,17 +64,28 @@ class ExitSearch:
     A time exit has no trade of its own: its price is that of the last trade before it, its trade id is empty.
     """
 
-    def __init__(self, rule: ExitRule, *, last_price: int) -> None:
-        """`last_price` (ticks) stands until a trade has been seen."""
+    def __init__(self, rule: ExitRule, *, last_price: int, high: int = 0) -> None:
+        """`last_price` (ticks) stands until a trade has been seen; `high` is the highest since the fill, 0: none yet.
+
+        A search that goes on where another one was takes both from it.
+        """
         self.rule = rule
         self.quotes = QuoteTape()
-        self._last_price = last_price
+        self.last_price = last_price
+        self.high = high
+        self._token: int | None = None
+        self._ordinal = 0
 
-    def feed(self, entry_id: str, events: list[Event]) -> RaisedExit | None:
+    def follow_on(self, token: int | None, ordinal: int) -> None:
+        """The last trade that was seen before has this ordinal under this token: what repeats it is passed over."""
+        self._token, self._ordinal = token, ordinal
+
+    def feed(self, entry_id: str, events: list[Event], calls: Iterable[ExitCall] = ()) -> RaisedExit | None:
+        """The position's exit, if it lies in this entry. `calls` are those that the entry's trades gave."""
         for event in events:
             found = None
             if isinstance(event, TradeBlock) and event.symbol == self.rule.symbol:
-                found = self._trades(entry_id, event)
+                found = self._trades(entry_id, event, calls)
             elif isinstance(event, QuoteBlock) and event.symbol == self.rule.symbol:
                 self._quotes(event)
             elif isinstance(event, Watermark) and self.rule.symbol in event.ordinals:
@@ -60,28 +99,84 @@ class ExitSearch:
         for values in zip(*columns, strict=True):
             self.quotes.add(Quote(*values))
 
-    def _trades(self, entry_id: str, block: TradeBlock) -> RaisedExit | None:
-        rule = self.rule
-        for ts, price, trade_id in zip(block.ts_event, block.price, block.trade_id, strict=True):
-            if ts >= rule.due_ts:
-                return self._due(entry_id, block.ts_init)
-            self._last_price = price
-            if ts <= rule.opened_ts:
-                continue
-            if price <= rule.stop or price >= rule.target:
-                reason = STOP_LOSS if price <= rule.stop else TAKE_PROFIT
-                return RaisedExit(
-                    rule.position_id, rule.symbol, reason, ts, trade_id, price,
-                    self.quotes.at(ts), entry_id, block.ts_init,
-                )  # fmt: skip
+    def _trades(self, entry_id: str, block: TradeBlock, calls: Iterable[ExitCall]) -> RaisedExit | None:
+        skip = self._repeats(block)
+        ts = np.array(block.ts_event[skip:], dtype=np.int64)
+        price = np.array(block.price[skip:], dtype=np.int64)
+        row, code = self._find(ts, price)
+        called = self._called(block, skip, calls)
+        if called is not None and called[0] < row:
+            index, call = called
+            return self._raise(entry_id, block, index + skip, EXIT_SIGNAL, call.trade_id)
+        if row:
+            self.last_price = int(price[row - 1])
+        if code == DUE:
+            return self._due(entry_id, block.ts_init)
+        if code != NOT_FOUND:
+            return self._raise(entry_id, block, row + skip, REASONS[code], block.trade_id[row + skip])
         return None
+
+    def _repeats(self, block: TradeBlock) -> int:
+        """How many of the block's first trades were seen before: a trailing stop must not meet an old price anew."""
+        if block.token != self._token:
+            self._token, self._ordinal = block.token, block.ordinal - 1
+        skip = min(max(self._ordinal + 1 - block.ordinal, 0), len(block.ts_event))
+        self._ordinal = max(self._ordinal, block.ordinal + len(block.ts_event) - 1)
+        return skip
+
+    def _find(self, ts: Int64s, price: Int64s) -> tuple[int, int]:
+        """(row, code) as `find_exit` gives them. Trades before `retry_ts` only move the highest price."""
+        rule, row, code = self.rule, 0, NOT_FOUND
+        early = np.flatnonzero(ts < rule.retry_ts)
+        for index in early.tolist():
+            row, code = self._scan(ts[:index], price[:index], row)
+            if code != NOT_FOUND:
+                return row, code
+            if ts[index] > rule.opened_ts:
+                self.high = max(self.high, int(price[index]))
+            row = index + 1
+        return self._scan(ts, price, row)
+
+    def _scan(self, ts: Int64s, price: Int64s, start: int) -> tuple[int, int]:
+        rule = self.rule
+        row, code, self.high = find_exit(
+            ts, price, start, rule.opened_ts, rule.stop, rule.target, rule.trailing, rule.due_ts, self.high
+        )
+        return row, code
+
+    def _called(self, block: TradeBlock, skip: int, calls: Iterable[ExitCall]) -> tuple[int, ExitCall] | None:
+        """The first call that concerns this position, with its row after the repeats."""
+        rule, found = self.rule, []
+        for call in calls:
+            timely = max(rule.opened_ts + 1, rule.retry_ts) <= call.ts_event < rule.due_ts
+            index = _row_of(block, call)
+            if rule.on_signal and timely and index is not None and index >= skip:
+                found.append((index - skip, call))
+        return min(found, key=lambda item: item[0], default=None)
 
     def _watermark(self, entry_id: str, event: Watermark) -> RaisedExit | None:
         return self._due(entry_id, event.ts_init) if event.ts_event >= self.rule.due_ts else None
 
+    def _raise(self, entry_id: str, block: TradeBlock, index: int, reason: str, trade_id: str) -> RaisedExit:
+        rule, ts = self.rule, block.ts_event[index]
+        return RaisedExit(
+            rule.position_id, rule.symbol, reason, ts, trade_id, block.price[index], self.quotes.at(ts), entry_id,
+            block.ts_init,
+        )  # fmt: skip
+
     def _due(self, entry_id: str, ts_init: int) -> RaisedExit:
         rule = self.rule
         return RaisedExit(
-            rule.position_id, rule.symbol, MAX_HOLDING, rule.due_ts, "", self._last_price,
+            rule.position_id, rule.symbol, MAX_HOLDING, rule.due_ts, "", self.last_price,
             self.quotes.at(rule.due_ts), entry_id, ts_init,
         )  # fmt: skip
+
+
+def _row_of(block: TradeBlock, call: ExitCall) -> int | None:
+    """The row of the call's trade; None if the block does not hold it."""
+    rows = [index for index, ts in enumerate(block.ts_event) if ts == call.ts_event]
+    named = [index for index in rows if block.trade_id[index] == call.trade_id]
+    if named:
+        return named[0]
+    number = int(call.trade_id[1:]) if call.trade_id.startswith("#") else len(rows)
+    return rows[number] if number < len(rows) else None

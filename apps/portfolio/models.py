@@ -97,13 +97,20 @@ class Position(models.Model):
     entry_quantity = models.DecimalField(**QUANTITY)
     entry_price = models.DecimalField(**PRICE, help_text="average over the entry's fills, rounded to 12 places")
     stop_price = models.DecimalField(**PRICE)
-    target_price = models.DecimalField(**PRICE)
+    target_price = models.DecimalField(**PRICE, help_text="0: none")
+    trailing_stop_pct = models.DecimalField(
+        max_digits=9, decimal_places=6, default=0, help_text="below the highest price since the entry; 0: none"
+    )
+    exit_on_signal = models.BooleanField(default=True, help_text="an exit signal of its strategy closes it")
     opened_ts = models.BigIntegerField(help_text="event time of the first fill, ms")
     due_ts = models.BigIntegerField(help_text="event time at which the maximum holding time is over, ms")
     trigger_entry = models.CharField(max_length=40, help_text="stream entry of the signal: exits are scanned from here")
     closed_ts = models.BigIntegerField(null=True, blank=True)
     exit_attempts = models.PositiveSmallIntegerField(
         default=0, help_text="exits that ended without a fill: the next one has a trigger key of its own"
+    )
+    retry_ts = models.BigIntegerField(
+        default=0, help_text="event time from which an exit may be found again after one without a fill, ms; 0: none"
     )
     realized = models.DecimalField(**MONEY, default=0, help_text="quote currency, before fees")
     fees = models.DecimalField(**MONEY, default=0)

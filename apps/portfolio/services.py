@@ -121,13 +121,18 @@ def release(*, client_order_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EntryPlan:
-    """How a position that an entry opens is to end. Percentages of its entry price; times in ms."""
+    """How a position that an entry opens is to end. Percentages of its entry price (0: none); times in ms.
+
+    `trailing_stop_pct` is of the highest price since the entry, 0: none.
+    """
 
     strategy_version_id: int
     trigger_entry: str
     stop_loss_pct: Decimal
     take_profit_pct: Decimal
     max_holding_ms: int
+    trailing_stop_pct: Decimal = ZERO
+    exit_on_signal: bool = True
 
 
 def book_entry(
@@ -145,11 +150,12 @@ def book_entry(
         opened_ts=fill.ts_event,
         due_ts=fill.ts_event + plan.max_holding_ms,
         trigger_entry=plan.trigger_entry,
+        trailing_stop_pct=plan.trailing_stop_pct,
+        exit_on_signal=plan.exit_on_signal,
     )
     _apply(position, fill)
-    position.stop_price, position.target_price = stop_and_target(
-        position.entry_price, plan.stop_loss_pct, plan.take_profit_pct
-    )
+    stop, target = stop_and_target(position.entry_price, plan.stop_loss_pct, plan.take_profit_pct)
+    position.stop_price, position.target_price = stop, target if plan.take_profit_pct else ZERO
     _book(account, position, reference, fill)
     return position
 
@@ -189,12 +195,13 @@ def _book(account: Account, position: Position, reference: str, fill: Fill) -> N
 def exit_failed(*, account: Account, position: Position, not_before_ms: int) -> None:
     """An exit ended without closing the position: the drain may raise the next one, under a key of its own.
 
-    A time exit is due again from `not_before_ms` (event time) on, so that it does not meet the same obstacle at once.
+    It is found at `not_before_ms` (event time) or later, so that it does not meet the same obstacle at once; this
+    does not depend on when the failure became known.
     """
     position.exit_attempts += 1
-    if position.due_ts < not_before_ms:
-        position.due_ts = not_before_ms
-    position.save(update_fields=["exit_attempts", "due_ts"])
+    position.retry_ts = max(position.retry_ts, not_before_ms)
+    position.due_ts = max(position.due_ts, not_before_ms)
+    position.save(update_fields=["exit_attempts", "retry_ts", "due_ts"])
     account.portfolio_epoch += 1
 
 

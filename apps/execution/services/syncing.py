@@ -147,7 +147,7 @@ def _move_position(account: Account, order: Order, venue_fill: VenueFill, refere
 
 
 def plan_of(signal: Signal) -> EntryPlan:
-    """Stop, target and holding time as the strategy version of the signal has them."""
+    """How the position is to end, as the strategy version of the signal has it. What it lacks is off."""
     version = signal.strategy_version
     return EntryPlan(
         strategy_version_id=version.pk,
@@ -155,6 +155,8 @@ def plan_of(signal: Signal) -> EntryPlan:
         stop_loss_pct=Decimal(str(version.parameters["stop_loss_pct"])),
         take_profit_pct=Decimal(str(version.parameters["take_profit_pct"])),
         max_holding_ms=int(Decimal(str(version.parameters["max_holding_minutes"])) * MINUTE_MS),
+        trailing_stop_pct=Decimal(str(version.parameters.get("trailing_stop_pct", 0))),
+        exit_on_signal=bool(int(version.parameters.get("exit_on_signal", 1))),
     )
 
 

@@ -70,23 +70,21 @@ def _minutes(where: Mapping[str, Any]) -> Iterable[tuple[int, Span[Any]]]:
 
 def minute_span(row: Bar, status: str | None) -> Span[Any]:
     """A stored minute as the smallest part; `status` is the coverage ledger's, None where it has no row (PROVEN)."""
+    values = {name: getattr(row, name) for name in (*PRICES, "revision")}
     return Span(
-        row.minute,
-        *(getattr(row, name) for name in PRICES),
-        row.hash_sum % HASH_MODULUS,
-        row.revision,
-        int(status is None),
-        int(status == Coverage.Status.BACKFILLED),
-        int(status == Coverage.Status.UNPROVEN),
+        minute=row.minute,
+        hash_sum=row.hash_sum % HASH_MODULUS,
+        proven=int(status is None),
+        backfilled=int(status == Coverage.Status.BACKFILLED),
+        unproven=int(status == Coverage.Status.UNPROVEN),
+        **values,
     )
 
 
 def _longer(where: Mapping[str, Any], length: int) -> Iterable[tuple[int, Span[Any]]]:
     rows = LongerBar.objects.filter(**where, length=length).order_by()
-    for pk, minute, *values, hash_sum, revision, proven, backfilled, unproven in rows.values_list(
-        "instrument_id", "minute", *PRICES, "hash_sum", *COUNTS
-    ):
-        yield pk, Span(minute, *values, hash_sum % HASH_MODULUS, revision, proven, backfilled, unproven)
+    for row in rows.values("instrument_id", "minute", "hash_sum", *PRICES, *COUNTS):
+        yield row.pop("instrument_id"), Span(hash_sum=row.pop("hash_sum") % HASH_MODULUS, **row)
 
 
 def longer_row(epoch_id: int, instrument_id: int, length: int, span: Span[Any]) -> LongerBar:
