@@ -58,6 +58,9 @@ NAVIGATION: list[dict[str, Any]] = [
             table("Risk state", "shield", "risk_riskstate"),
             table("State changes", "history", "risk_riskstatechange"),
             table("Strategies", "psychology", "signals_strategy"),
+            table("Versions", "difference", "signals_strategyversion"),
+            table("Schedule", "event", "signals_parameterschedule"),
+            table("Tiers", "stairs", "risk_tierchange"),
         ],
     },
     {

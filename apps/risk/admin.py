@@ -5,11 +5,22 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.db import models
+from django.http import HttpRequest
+from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange
+from apps.engine.tiers import LADDER, Tier, applies_to
+from apps.portfolio.models import MAIN_BOOK
+from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange, TierChange
+from apps.risk.selectors import standing_of
+from apps.risk.services.tiers import TierRefused, move_by_hand
+from apps.signals.models import SessionStrategy
+from apps.signals.services.schedules import version_in_force
 from apps.staff import numbers, times
 from apps.staff.columns import link, links, named
 from apps.staff.records import Record
@@ -95,6 +106,11 @@ def signal_instrument(decision: RiskDecision) -> str:
     return link(decision.signal.instrument)
 
 
+def interval_words(change: TierChange) -> str:
+    """The interval of the win rate: a statistic, so it prints in tenths of a per cent."""
+    return f"{change.lower:.1%} to {change.upper:.1%}"
+
+
 @admin.register(RiskLimits)
 class RiskLimitsAdmin(Record):
     list_display = [
@@ -139,6 +155,91 @@ class RiskStateChangeAdmin(Record):
     list_select_related = ["account", "account__session"]
     search_fields = ["set_by", "reason"]
     ordering = ["-id"]
+
+
+class TierChangeForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A move by hand, of a running session's strategy."""
+
+    binding = forms.ModelChoiceField(
+        SessionStrategy.objects.filter(session__ended_at=None, book=MAIN_BOOK).select_related(
+            "session", "version__strategy"
+        ),
+        label="strategy",
+        widget=UnfoldAdminSelectWidget,
+    )
+    to_tier = forms.ChoiceField(
+        choices=[(str(tier), str(tier)) for tier in LADDER], label="tier", widget=UnfoldAdminSelectWidget
+    )
+    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
+
+    class Meta:
+        model = TierChange
+        fields = ["binding", "to_tier", "reason"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        binding = data.get("binding")
+        if binding is None:
+            return data
+        if standing_of(binding).tier == data.get("to_tier"):
+            self.add_error("to_tier", f"{binding} is {data['to_tier']} already.")
+        elif not applies_to(version_in_force(binding).parameters):
+            self.add_error("binding", f"{binding.version.strategy} has no thresholds that a tier moves.")
+        return data
+
+
+@admin.register(TierChange)
+class TierChangeAdmin(Record):
+    """Moves are stored with their evidence. Those who may override a tier add one by hand."""
+
+    words = (
+        "How much each strategy is trusted: every move with the results it was made on. A tier moves up when more than "
+        "60 % of the last 300 round trips won by more than chance, down when fewer than half did or a breaker tripped."
+    )
+    form = TierChangeForm
+    list_display = [
+        "created_at", "binding", "from_tier", "to_tier", "cause", "wins", "round_trips",
+        named(interval_words, "interval", "win rate"), "from_minute", "set_by", "reason",
+    ]  # fmt: skip
+    list_filter = ["to_tier", "cause", "set_by"]
+    list_select_related = ["binding__session", "binding__version__strategy", "version__strategy", "breaker"]
+    search_fields = ["binding__session__name", "set_by", "reason"]
+    hidden = frozenset({"lower", "upper"})
+    road = [named(interval_words, "interval", "win rate")]
+    ordering = ["-id"]
+
+    def has_add_permission(self, request: HttpRequest, _obj: models.Model | None = None) -> bool:
+        return bool(request.user.has_perm("risk.override_tier"))
+
+    def get_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
+        return super().get_fields(request, obj) if obj is not None else list(TierChangeForm.Meta.fields)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
+        return super().get_readonly_fields(request, obj) if obj is not None else []
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
+        """What somebody else did between the look at the form and its storing is said, not shown as an error."""
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except TierRefused as refused:
+            self.message_user(request, str(refused), level=messages.ERROR)
+            return redirect("admin:risk_tierchange_changelist")
+
+    def save_form(self, request: HttpRequest, form: TierChangeForm, _change: bool) -> TierChange:
+        """The service stores the move, all at once: `save_model` has nothing left to do."""
+        data = form.cleaned_data
+        row = move_by_hand(
+            binding_id=data["binding"].pk,
+            to_tier=Tier(data["to_tier"]),
+            set_by=request.user.get_username(),
+            reason=data["reason"],
+        )
+        if row is None:
+            raise TierRefused(f"{data['binding']} is {data['to_tier']} already")
+        return row
+
+    def save_model(self, _request: HttpRequest, _obj: TierChange, _form: Any, _change: bool) -> None:
+        """Stored by `save_form`."""
 
 
 @admin.register(RiskDecision)

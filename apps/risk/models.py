@@ -7,8 +7,8 @@ from typing import Any, Final
 from django.db import models
 
 from apps.market.models import MONEY, PRICE, QUANTITY, Instrument
-from apps.portfolio.models import MAIN_BOOK, Account, Position
-from apps.signals.models import Signal
+from apps.portfolio.models import MAIN_BOOK, Account, Position, TradingSession
+from apps.signals.models import SessionStrategy, Signal, StrategyVersion
 
 FRACTION: Final[dict[str, Any]] = {"max_digits": 9, "decimal_places": 6}
 
@@ -40,6 +40,10 @@ class RiskLimits(models.Model):
     duplicate_ms = models.PositiveIntegerField(default=1_000)
     feed_age_max_ms = models.PositiveIntegerField(default=2_000)
     signal_age_max_ms = models.PositiveIntegerField(default=2_000)
+    adaptive_tiers = models.PositiveSmallIntegerField(
+        default=1, help_text="1: results and breakers move the tier; 0: only a person does"
+    )
+    tier_dwell_minutes = models.PositiveIntegerField(default=1_440, help_text="event time between two moves by results")
     set_by = models.CharField(max_length=150)
     reason = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -85,6 +89,43 @@ class RiskStateChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.from_state} -> {self.to_state} by {self.set_by}"
+
+
+class TierChange(models.Model):
+    """Every move of a tier, with what it was made on, and from which event minute on the new thresholds judge."""
+
+    class Cause(models.TextChoices):
+        RESULTS = "results"
+        BREAKER = "breaker"
+        PERSON = "person"
+
+    binding = models.ForeignKey(SessionStrategy, on_delete=models.PROTECT, related_name="tier_changes")
+    from_tier = models.CharField(max_length=12, choices=TradingSession.Tier.choices)
+    to_tier = models.CharField(max_length=12, choices=TradingSession.Tier.choices)
+    cause = models.CharField(max_length=8, choices=Cause.choices)
+    round_trips = models.PositiveIntegerField(help_text="how many of the newest closed round trips were looked at")
+    wins = models.PositiveIntegerField(help_text="those of them that won more than their fees")
+    lower = models.FloatField(help_text="lower end of the win rate's interval, a fraction; a statistic")
+    upper = models.FloatField(help_text="its upper end")
+    closed_before = models.PositiveIntegerField(help_text="round trips closed before this move, in all")
+    version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT, related_name="tier_changes")
+    from_minute = models.BigIntegerField(help_text="event minute from which the new thresholds judge")
+    ts_event = models.BigIntegerField(
+        help_text="event time of the move: of the last close, or reached when it came, ms"
+    )
+    breaker = models.ForeignKey(
+        RiskStateChange, on_delete=models.PROTECT, null=True, blank=True, related_name="tier_changes"
+    )
+    set_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["binding", "breaker"], name="tier_change_once_per_breaker")]
+        permissions = [("override_tier", "Can set a tier by hand")]
+
+    def __str__(self) -> str:
+        return f"{self.from_tier} -> {self.to_tier} by {self.set_by}"
 
 
 class RiskDecision(models.Model):

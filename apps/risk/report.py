@@ -46,7 +46,7 @@ def risk_report(account: Account) -> dict[str, Any]:
         "limits_version": version.version,
         "limits_set_by": version.set_by,
         "limits_reason": version.reason,
-        "limits": {name: str(plain(Decimal(getattr(limits, name)))) for name in RANGES},
+        "limits": {name: str(plain(Decimal(getattr(version, name)))) for name in RANGES},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
 
 from apps.engine.desk.book import DAY_MS, Earlier, MarkSet, NearOrder, earlier, reach_of
@@ -10,11 +10,14 @@ from apps.engine.desk.deciding import Terms, Trigger
 from apps.engine.model import MINUTE_MS
 from apps.engine.portfolio import Side
 from apps.engine.risk.values import Intent, Limits
+from apps.engine.tiers import Rules, Standing, Tier
 from apps.market.models import Instrument
 from apps.market.selectors import closed_minute
+from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
 from apps.portfolio.selectors import closes_at
-from apps.risk.models import OrderIntent, RiskLimits
-from apps.signals.models import Signal
+from apps.risk.models import OrderIntent, RiskLimits, TierChange
+from apps.signals.models import SessionStrategy, Signal
+from apps.signals.services.schedules import versions_of
 
 
 def marks_for(*, epoch_id: int, ts_event: int, symbol: str, price: Decimal) -> MarkSet:
@@ -86,3 +89,41 @@ def trigger_of(signal: Signal) -> Trigger:
         is_exit=signal.kind == Signal.Kind.EXIT,
         position_id=signal.position_id,
     )
+
+
+# --- tiers ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Closed round trips of one strategy: how many in all, whether each of the newest won more than its fees (newest
+    last), and the event time of the newest close (0: none yet)."""
+
+    count: int
+    won: list[bool]
+    newest_ms: int
+
+
+def closed_round_trips(*, account_id: int, binding: SessionStrategy) -> Closed:
+    """The account's closed round trips in whatever version of the binding's strategy, as far as a tier looks back."""
+    rows = Position.objects.filter(
+        account_id=account_id, strategy_version_id__in=versions_of(binding), status=Position.Status.CLOSED
+    )
+    newest = list(rows.order_by("-closed_ts", "-id").values_list("realized", "fees", "closed_ts")[: Rules().window])
+    won = [realized > fees for realized, fees, _ in reversed(newest)]
+    return Closed(rows.count(), won, (newest[0][2] or 0) if newest else 0)
+
+
+def standing_of(binding: SessionStrategy) -> Standing:
+    """The binding's tier and its last move; before the first one, the tier that its session began with."""
+    newest = TierChange.objects.filter(binding=binding).order_by("-id").first()
+    if newest is None:
+        return Standing(Tier(binding.session.tier))
+    return Standing(Tier(newest.to_tier), newest.ts_event)
+
+
+def tier_in_force(session: TradingSession) -> str:
+    """The tier of the session's first strategy that has moved at all, else the one it began with. One query."""
+    moves = TierChange.objects.filter(binding__session=session, binding__book=MAIN_BOOK)
+    newest = moves.order_by("binding", "-id").values_list("to_tier", flat=True).first()
+    return newest or session.tier

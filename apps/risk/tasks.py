@@ -1,4 +1,4 @@
-"""The door of risk: a message names a signal."""
+"""The doors of risk: a message names a signal, or an account whose results or state have changed."""
 
 from __future__ import annotations
 
@@ -30,3 +30,9 @@ def assess_signal(signal_id: int) -> None:
     """Decide on one signal. What is left undecided is brought up again by the steward."""
     now_ms = int(time.time() * 1000)
     services.assess(signal_id=signal_id, now_ms=now_ms, feed=partial(_feed_age, now_ms))
+
+
+@shared_task(name="risk.review_tier", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
+def review_tier(account_id: int, change_id: int = 0) -> None:
+    """Move the tiers that an account's results ask for, or that the breaker of a state change takes down."""
+    services.review_tier(account_id=account_id, change_id=change_id)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from apps.signals.models import SessionStrategy, Signal, SignalRefusal, Strategy, StrategyVersion
+from apps.signals.forms import StrategyVersionForm
+from apps.signals.models import (
+    ParameterSchedule,
+    SessionStrategy,
+    Signal,
+    SignalRefusal,
+    Strategy,
+    StrategyVersion,
+)
 from apps.staff import numbers
 from apps.staff.columns import links, listing, named
 from apps.staff.records import Record, RecordInline
@@ -62,14 +70,68 @@ class StrategyAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+def changes_in_words(version: StrategyVersion) -> str:
+    changed = (f"{name} {_value(before)} → {_value(after)}" for name, (before, after) in version.changes.items())
+    return ", ".join(changed) or numbers.UNKNOWN
+
+
+def _value(value: Any) -> str:
+    return numbers.UNKNOWN if value is None else str(value)
+
+
 @admin.register(StrategyVersion)
 class StrategyVersionAdmin(Record):
-    list_display = ["__str__", "strategy", "version", "created_at"]
-    list_filter = ["strategy"]
+    """Versions are added by those who may, under their own name; the strategy checks them. None is ever changed."""
+
+    words = (
+        "Every set of parameters that a strategy has been given, with who made it, why, and what it changed. A version "
+        "judges nothing before a session begins with it or follows it (schedule)."
+    )
+    form = StrategyVersionForm
+    list_display = [
+        "__str__", named(changes_in_words, "changes_in_words", "against the version before"), "author", "reason",
+        "created_at",
+    ]  # fmt: skip
+    list_filter = ["strategy", "author"]
     list_select_related = ["strategy"]
-    search_fields = ["strategy__name", "engine_hash__startswith"]
+    search_fields = ["strategy__name", "author", "reason", "engine_hash__startswith"]
     ordering = ["-id"]
-    road = [listing("signals_signal", "Signals", lambda row: {"strategy_version__id__exact": row.pk})]
+    hidden = frozenset({"changes"})
+    road = [
+        named(changes_in_words, "changes_in_words", "against the version before"),
+        listing("signals_signal", "Signals", lambda row: {"strategy_version__id__exact": row.pk}),
+    ]
+
+    def has_add_permission(self, request: HttpRequest, _obj: models.Model | None = None) -> bool:
+        return bool(request.user.has_perm("signals.add_strategyversion"))
+
+    def get_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
+        return super().get_fields(request, obj) if obj is not None else ["strategy", "assignments", "reason"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
+        return super().get_readonly_fields(request, obj) if obj is not None else []
+
+    def save_form(self, request: HttpRequest, form: StrategyVersionForm, _change: bool) -> StrategyVersion:
+        """The service stores it, all at once: `save_model` has nothing left to do."""
+        row = form.store(request.user.get_username())
+        self.message_user(request, f"{row}: {changes_in_words(row)}")
+        return row
+
+    def save_model(self, _request: HttpRequest, _obj: StrategyVersion, _form: Any, _change: bool) -> None:
+        """Stored by `save_form`."""
+
+
+@admin.register(ParameterSchedule)
+class ParameterScheduleAdmin(Record):
+    words = (
+        "From which event minute on a session's strategy is judged by another version than the one it began with. The "
+        "first row appears when a tier moves or somebody lets the session follow a version."
+    )
+    list_display = ["created_at", "session", "base", "version", "from_minute", "set_by", "reason"]
+    list_filter = ["session", "set_by"]
+    list_select_related = ["session", "base__strategy", "version__strategy"]
+    search_fields = ["session__name", "set_by", "reason"]
+    ordering = ["-id"]
 
 
 @admin.register(SessionStrategy)

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from apps.market.models import PRICE, QUANTITY, Instrument, ShardCursor
 from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
 from apps.staff import times
+
+
+class Frozen(Exception):
+    """A row that others have judged by is never changed and never deleted: what follows it is a new row."""
+
+
+class FrozenRow(models.Model):
+    """Written once. A trigger of the database says the same to whoever passes the models by."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *_: Any, **options: Any) -> None:
+        """Insert. Raises `Frozen` for a row that is stored already."""
+        if not self._state.adding:
+            raise Frozen(f"{self} is frozen: add a new one")
+        super().save(**options)
+
+    def delete(self, *_: Any, **_options: Any) -> tuple[int, dict[str, int]]:
+        """Raises `Frozen`."""
+        raise Frozen(f"{self} is frozen: it stays")
 
 
 class Strategy(models.Model):
@@ -22,13 +45,16 @@ class Strategy(models.Model):
         return self.name
 
 
-class StrategyVersion(models.Model):
-    """One frozen set of parameters of a strategy, tied to the engine sources that judge it."""
+class StrategyVersion(FrozenRow):
+    """One frozen set of parameters of a strategy, tied to the engine sources that judge it: who made it, and why."""
 
     strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT, related_name="versions")
     version = models.PositiveIntegerField()
     parameters = models.JSONField(help_text="the strategy's parameters, tier applied")
     engine_hash = models.CharField(max_length=64)
+    author = models.CharField(max_length=150, default="system")
+    reason = models.CharField(max_length=200, blank=True, default="")
+    changes = models.JSONField(default=dict, help_text="against the version before: parameter -> [before, now]")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -51,6 +77,40 @@ class SessionStrategy(models.Model):
 
     def __str__(self) -> str:
         return f"{self.version} in {self.session}"
+
+
+class ParameterSchedule(FrozenRow):
+    """From this event minute on, trades of a session's strategy are judged by another version of it.
+
+    Rows of one strategy are in force in the order of their ids, which is also the order of their minutes; of two from
+    the same minute the newer one. `apps.signals.services.schedules` says why no minute is judged by two versions.
+    """
+
+    session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="schedule")
+    base = models.ForeignKey(
+        StrategyVersion, on_delete=models.PROTECT, related_name="+", help_text="the version that the session began with"
+    )
+    version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT, related_name="schedules")
+    from_minute = models.BigIntegerField(help_text="event minute since 1970")
+    set_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.version} from minute {self.from_minute}"
+
+
+class EvaluatedMinute(models.Model):
+    """The newest event minute of which a shard has evaluated anything: a change of parameters begins after it."""
+
+    cursor = models.OneToOneField(ShardCursor, on_delete=models.CASCADE, related_name="evaluated_minute")
+    minute = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"minute {self.minute} in {self.cursor}"
 
 
 class EngineState(models.Model):

@@ -120,6 +120,8 @@ def make_everything() -> Road:
     factories.DeadEntryFactory.create(epoch=epoch)
     factories.EquityPointFactory.create(account=road.account)
     factories.RiskStateChangeFactory.create(account=road.account)
+    factories.TierChangeFactory.create(binding=road.session.strategies.get())
+    factories.ParameterScheduleFactory.create(session=road.session, base=road.signal.strategy_version)
     factories.OutboxEventFactory.create()
     factories.BacktestRunFactory.create()
     factories.SignalRefusalFactory.create(

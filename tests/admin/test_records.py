@@ -16,14 +16,15 @@ from django.urls import reverse
 
 from apps.market.models import ScreenerRule
 from apps.risk.admin import check_rows
-from apps.signals.models import Strategy
+from apps.risk.models import TierChange
+from apps.signals.models import Strategy, StrategyVersion
 from tests.admin.rows import make_denied, make_everything, make_road
 from tests.factories import BarFactory, EquityPointFactory, LedgerEntryFactory
 
 pytestmark = pytest.mark.django_db
 
 PEOPLE = (User, Group)
-ADDABLE = (ScreenerRule,)  # test_feed
+ADDABLE = (ScreenerRule, StrategyVersion, TierChange)  # test_following, test_versions_and_tiers
 EDITABLE = (*PEOPLE, Strategy, *ADDABLE)
 REGISTERED = sorted(admin.site._registry, key=lambda model: model._meta.label)
 RECORDS = [model for model in REGISTERED if model not in EDITABLE]
@@ -34,7 +35,8 @@ REQUIRED = {
     "market.ScreenerRule", "market.ScreenerRun", "outbox.OutboxEvent", "portfolio.TradingSession", "portfolio.Account",
     "portfolio.LedgerEntry", "portfolio.Position", "portfolio.Reservation", "portfolio.EquityPoint", "signals.Strategy",
     "signals.StrategyVersion", "signals.Signal", "risk.RiskLimits", "risk.RiskState", "risk.RiskStateChange",
-    "risk.RiskDecision", "risk.OrderIntent", "execution.Order", "execution.Trade", "backtest.BacktestRun",
+    "risk.RiskDecision", "risk.TierChange", "signals.ParameterSchedule", "risk.OrderIntent",
+    "execution.Order", "execution.Trade", "backtest.BacktestRun",
 }  # fmt: skip
 
 

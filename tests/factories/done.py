@@ -14,7 +14,7 @@ from apps.backtest.models import BacktestRun, RunState
 from apps.execution.models import Order, OrderEvent, OrderStatus, Trade, VenueOrder, VenueTrade
 from apps.outbox.models import OutboxEvent
 from apps.risk import models as risk
-from tests.factories.seen import START_MS, AccountFactory, PositionFactory, SignalFactory
+from tests.factories.seen import START_MS, AccountFactory, PositionFactory, SessionStrategyFactory, SignalFactory
 
 
 class RiskLimitsFactory(DjangoModelFactory[risk.RiskLimits]):
@@ -44,6 +44,26 @@ class RiskStateChangeFactory(DjangoModelFactory[risk.RiskStateChange]):
     to_state = risk.TradingState.REDUCING
     set_by = "tester"
     reason = "a test"
+
+
+class TierChangeFactory(DjangoModelFactory[risk.TierChange]):
+    class Meta:
+        model = risk.TierChange
+
+    binding = SubFactory(SessionStrategyFactory)
+    from_tier = "NORMAL"
+    to_tier = "HIGH_TRUST"
+    cause = risk.TierChange.Cause.RESULTS
+    round_trips = 300
+    wins = 208
+    lower = 0.6003
+    upper = 0.7729
+    closed_before = 300
+    version = SelfAttribute("binding.version")
+    from_minute = START_MS // 60_000
+    ts_event = START_MS
+    set_by = "system"
+    reason = "208 of 300 round trips won: 60.0% to 77.3%"
 
 
 class RiskDecisionFactory(DjangoModelFactory[risk.RiskDecision]):

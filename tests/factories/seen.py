@@ -207,6 +207,18 @@ class SessionStrategyFactory(DjangoModelFactory[signals.SessionStrategy]):
     version = SubFactory(StrategyVersionFactory)
 
 
+class ParameterScheduleFactory(DjangoModelFactory[signals.ParameterSchedule]):
+    class Meta:
+        model = signals.ParameterSchedule
+
+    session = SubFactory(TradingSessionFactory)
+    base = SubFactory(StrategyVersionFactory)
+    version = SelfAttribute("base")
+    from_minute = START_MINUTE
+    set_by = "tester"
+    reason = "a test"
+
+
 class EngineStateFactory(DjangoModelFactory[signals.EngineState]):
     class Meta:
         model = signals.EngineState

@@ -135,6 +135,8 @@ def _move_position(account: Account, order: Order, venue_fill: VenueFill, refere
     position = order.intent.position
     if position is not None:
         book_exit(account=account, position=position, reference=reference, fill=venue_fill.fill)
+        if position.status == Position.Status.CLOSED:
+            record("PositionClosed", account_id=account.pk)
         return position
     return book_entry(
         account=account,

@@ -28,7 +28,9 @@ from apps.ops.sentence import (
 from apps.portfolio.models import MAIN_BOOK, Account, Position, TradingSession
 from apps.portfolio.selectors import current_session
 from apps.risk.models import RiskLimits
+from apps.risk.selectors import tier_in_force
 from apps.signals.models import SessionStrategy
+from apps.signals.services.schedules import version_in_force
 from apps.staff import numbers, times
 
 UNKNOWN_ORDERS_MAX = 20
@@ -57,7 +59,7 @@ def read_state(now_ms: int) -> State:
     snapshot = Snapshot(
         now_ms=now_ms,
         mode=session.mode,
-        tier=session.tier,
+        tier=tier_in_force(session),
         market=session.epoch.kind,
         replay=session.epoch.kind == "replay",
         quote_asset=session.quote_asset,
@@ -169,7 +171,7 @@ def _warm_up(session: TradingSession) -> dict[str, Any]:
 def parameters(session: TradingSession) -> dict[str, Any]:
     """The parameters of the session's first strategy; empty if it runs none."""
     row = SessionStrategy.objects.filter(session=session).select_related("version").order_by("id").first()
-    return {} if row is None else dict(row.version.parameters)
+    return {} if row is None else dict(version_in_force(row).parameters)
 
 
 def last_close(epoch_id: int, instrument: str = "instrument_id") -> Subquery:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.utils import timezone
 
-from apps.engine.strategies import STRATEGIES
+from apps.engine.tiers import THRESHOLDS
 from apps.market.models import FeedEpoch
 from apps.market.rest import Rest
 from apps.market.services import feeds
@@ -20,17 +20,12 @@ from apps.ops.services.exchange import exchange_rest
 from apps.portfolio.models import TradingSession
 from apps.portfolio.services import open_account
 from apps.risk.services import install_risk
-from apps.signals.models import SessionStrategy, Strategy, StrategyVersion
+from apps.signals.models import SessionStrategy
+from apps.signals.services.versions import SYSTEM, checked, version_with
 from apps.staff import times
 
 INITIAL_CASH: Final = Decimal(100_000)
 
-# Tiers move the thresholds only (product.md's three tiers); everything else is the same for all.
-TIERS: Final[dict[str, dict[str, Any]]] = {
-    "LOW_TRUST": {"threshold_pct": 3.0, "rsi_min": 60, "volume_multiplier": 2.0},
-    "NORMAL": {"threshold_pct": 2.0, "rsi_min": 50, "volume_multiplier": 1.0},
-    "HIGH_TRUST": {"threshold_pct": 1.5, "rsi_min": 40, "volume_multiplier": 0.5},
-}
 DEFAULT_TIER: Final = "NORMAL"
 MOMENTUM: Final[dict[str, Any]] = {
     "lookback_minutes": 15,
@@ -151,8 +146,8 @@ def _refuse_other_engine(session: TradingSession, engine_hash: str) -> None:
 
 
 def _begin(wanted: Wanted, epoch: FeedEpoch, quote_asset: str) -> TradingSession:
-    parameters = {**MOMENTUM, **TIERS[wanted.tier]}
-    STRATEGIES["momentum"].pack(parameters)  # a wrong parameter stops the start, not the first trade
+    # A wrong parameter stops the start, not the first trade.
+    parameters = checked("momentum", {**MOMENTUM, **THRESHOLDS[wanted.tier]})
     session = TradingSession.objects.create(
         name=f"Paper {timezone.now():%d %b %H:%M} UTC, {epoch.description}"[:100],
         mode=TradingSession.Mode.PAPER,
@@ -164,23 +159,12 @@ def _begin(wanted: Wanted, epoch: FeedEpoch, quote_asset: str) -> TradingSession
     )
     account = open_account(session=session, currency=quote_asset, initial=INITIAL_CASH, now=timezone.now())
     install_risk(account=account, set_by="system", reason="defaults of a new session")
-    SessionStrategy.objects.create(session=session, version=_version(parameters, wanted.engine_hash))
-    return session
-
-
-def _version(parameters: dict[str, Any], engine_hash: str) -> StrategyVersion:
-    """The version with exactly these parameters and engine sources, or the next one."""
-    strategy, _ = Strategy.objects.get_or_create(
+    version = version_with(
         name="momentum",
-        defaults={"description": "Buys a rise over the lookback window that RSI and turnover confirm."},
-    )
-    known = strategy.versions.filter(parameters=parameters, engine_hash=engine_hash).first()
-    if known:
-        return known
-    newest = strategy.versions.order_by("-version").first()
-    return StrategyVersion.objects.create(
-        strategy=strategy,
-        version=newest.version + 1 if newest else 1,
         parameters=parameters,
-        engine_hash=engine_hash,
+        author=SYSTEM,
+        reason=f"a session begins in tier {wanted.tier}",
+        engine_hash=wanted.engine_hash,
     )
+    SessionStrategy.objects.create(session=session, version=version)
+    return session

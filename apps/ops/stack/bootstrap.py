@@ -33,10 +33,10 @@ def load_settings(home: Home, runtime: Runtime) -> None:
 def refuse_unknown_tier(tier: str | None) -> None:
     if tier is None:
         return
-    from apps.ops.services.sessions import TIERS
+    from apps.engine.tiers import LADDER
 
-    if tier not in TIERS:
-        raise Refusal(f"tier {tier} is not one of {', '.join(TIERS)}")
+    if tier not in LADDER:
+        raise Refusal(f"tier {tier} is not one of {', '.join(LADDER)}")
 
 
 def migrate() -> None:

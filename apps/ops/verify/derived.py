@@ -18,12 +18,13 @@ from apps.engine.model import (
     RaisedSignal,
     UnprovenMinute,
 )
-from apps.engine.shard import ShardEngine, StrategySpec
+from apps.engine.shard import ShardEngine
 from apps.market.models import Coverage, EpochInstrument, Instrument, ShardCursor
 from apps.market.segments import read_segments
 from apps.market.selectors import scales, shard_instruments
 from apps.market.services.ledger import HISTORY
 from apps.signals.models import SessionStrategy
+from apps.signals.services.state import specs_of
 
 HASH_MODULUS = 2**64
 
@@ -94,8 +95,7 @@ class DerivedShard:
 def derive(*, epoch_id: int, segments: Path, bindings: list[SessionStrategy]) -> list[DerivedShard]:
     """Every shard of the epoch that has symbols."""
     used = set(EpochInstrument.objects.filter(epoch_id=epoch_id).values_list("shard", flat=True))
-    versions = {row.version_id: row.version for row in bindings}
-    specs = [StrategySpec(pk, version.strategy.name, version.parameters) for pk, version in versions.items()]
+    specs = specs_of(bindings)
     shards = []
     for cursor in ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=used).order_by("shard"):
         instruments = shard_instruments(epoch_id=epoch_id, shard=cursor.shard)

@@ -12,7 +12,7 @@ from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
 from apps.portfolio.services import lock_account, save_account
 from apps.risk.models import RiskLimits, RiskState
-from apps.risk.selectors import current_limits, limits_of
+from apps.risk.selectors import current_limits
 
 # name -> (smallest, largest) that may be set; whole numbers where both ends are int
 RANGES: Final[dict[str, tuple[Decimal, Decimal] | tuple[int, int]]] = {
@@ -32,6 +32,8 @@ RANGES: Final[dict[str, tuple[Decimal, Decimal] | tuple[int, int]]] = {
     "duplicate_ms": (0, 60_000),
     "feed_age_max_ms": (100, 60_000),
     "signal_age_max_ms": (100, 60_000),
+    "adaptive_tiers": (0, 1),
+    "tier_dwell_minutes": (60, 525_600),
 }
 
 
@@ -85,8 +87,7 @@ def change_limits(
     def change() -> tuple[RiskLimits, RiskLimits]:
         account = lock_account(account_id)
         before = current_limits(account_id)
-        old = limits_of(before)
-        values = {name: getattr(old, name) for name in RANGES} | dict(changes)
+        values = {name: getattr(before, name) for name in RANGES} | dict(changes)
         after = RiskLimits.objects.create(
             account=account, version=before.version + 1, set_by=set_by, reason=reason[:200], **values
         )

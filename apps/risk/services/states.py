@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.utils import timezone
 
 from apps.market.selectors import reached_ms
+from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account, Position, Reservation
 from apps.portfolio.services import exit_failed, lock_account, save_account
@@ -66,6 +67,8 @@ def change_state(
     state.sequence = account.sequence
     state.save(update_fields=["trading_state", "state_reason", "state_set_by", "state_since", "sequence"])
     log.warning("trading state %s -> %s by %s: %s", row.from_state, to_state, set_by, reason)
+    if set_by == SYSTEM and to_state != TradingState.ACTIVE:
+        record("BreakerTripped", account_id=account.pk, change_id=row.pk)
     return row
 
 

@@ -27,6 +27,7 @@ from apps.portfolio.models import Reservation
 from apps.signals.models import Signal
 from apps.signals.services import exits, state
 from apps.signals.services.raising import entry_rows, refuse, store_new
+from apps.signals.services.schedules import minute_touched, note_evaluated
 from apps.signals.services.state import WarmShard
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
                 return Drained(locked=True)
             tools.writer.delete(streams.dirty_key(epoch, shard))
             warm = _trusted(cursor, tools)
+            state.follow_schedule(warm)
             rows = streams.read(tools.reader, epoch, shard, after=warm.position, count=tools.entries_per_read)
             signals = _process(cursor, warm, rows, tools)
     except BaseException:
@@ -126,6 +128,9 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
     warm.writer.append([(entry_id, payload or b"") for entry_id, payload in rows])
     batch = _decode(cursor, rows)
     state.follow_new(warm, batch)
+    if rows:
+        touched = max((minute_touched(events) for _, events in batch), default=-1)
+        warm.evaluated = note_evaluated(cursor, warm.evaluated, touched)
     found = exits.search(
         client=tools.reader,
         segments=tools.segments,

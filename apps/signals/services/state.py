@@ -14,13 +14,15 @@ import numpy as np
 from apps.engine.bars import BarBuilder, EngineError
 from apps.engine.events import Event
 from apps.engine.exits import ExitSearch
+from apps.engine.plans import Stage
 from apps.engine.shard import ShardEngine, StrategySpec
 from apps.engine.tape import PriceTape, QuoteTape
 from apps.market.models import Instrument, ShardCursor
 from apps.market.segments import SegmentWriter
 from apps.market.selectors import scales, shard_instruments
 from apps.portfolio.models import TradingSession
-from apps.signals.models import EngineState, SessionStrategy, StrategyVersion
+from apps.signals.models import EngineState, EvaluatedMinute, SessionStrategy, StrategyVersion
+from apps.signals.services.schedules import changes_of, newest_change
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class WarmShard:
     writer: SegmentWriter
     searches: dict[int, ExitSearch] = field(default_factory=dict)
     portfolio_epochs: dict[int, int] = field(default_factory=dict)
+    change: int = 0  # the newest change of the schedule that the engine knows
+    evaluated: int | None = None  # the newest minute that is stored as evaluated
 
 
 def session_bindings(epoch_id: int, engine_hash: str) -> list[SessionStrategy]:
@@ -64,8 +68,7 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
     """The state as of `replay_from`. A blob of another layout is refused: that instrument warms up again."""
     instruments = shard_instruments(epoch_id=cursor.epoch_id, shard=cursor.shard)
     bindings = session_bindings(cursor.epoch_id, engine_hash)
-    versions = {binding.version_id: binding.version for binding in bindings}
-    specs = [StrategySpec(pk, version.strategy.name, version.parameters) for pk, version in versions.items()]
+    specs = specs_of(bindings)
     engine = ShardEngine(scales(instruments.values()), specs)
     stored = EngineState.objects.filter(cursor=cursor).select_related("instrument")
     for row in stored:
@@ -81,7 +84,32 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
         position=cursor.replay_from,
         entries=cursor.replay_entries,
         writer=SegmentWriter(segments, cursor.epoch_id, cursor.shard),
+        change=newest_change({binding.session_id for binding in bindings}),
+        evaluated=EvaluatedMinute.objects.filter(cursor=cursor).values_list("minute", flat=True).first(),
     )
+
+
+def specs_of(bindings: list[SessionStrategy]) -> list[StrategySpec]:
+    """What the engine judges with: each version that sessions began with, and what it is followed by from which minute.
+
+    Sessions that share a version on one feed share its schedule (a change is refused if there are two).
+    """
+    versions = {binding.version_id: binding.version for binding in bindings}
+    stages: dict[int, list[Stage]] = {pk: [] for pk in versions}
+    for change in changes_of({binding.session_id for binding in bindings}):
+        stages[change.base_id].append(Stage(change.from_minute, change.version_id, change.version.parameters))
+    return [
+        StrategySpec(pk, version.strategy.name, version.parameters, tuple(stages[pk]))
+        for pk, version in versions.items()
+    ]
+
+
+def follow_schedule(warm: WarmShard) -> None:
+    """Read the schedule again if it has grown. Called with the cursor locked, before anything is evaluated."""
+    newest = newest_change({binding.session_id for binding in warm.bindings})
+    if newest != warm.change:
+        warm.engine.reschedule(specs_of(warm.bindings))
+        warm.change = newest
 
 
 def follow_new(warm: WarmShard, batch: Iterable[tuple[str, list[Event]]]) -> None:

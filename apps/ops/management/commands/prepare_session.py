@@ -10,10 +10,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.engine.tiers import LADDER
 from apps.market.rest import RestError
 from apps.market.services.feeds import FeedRefused
 from apps.market.services.screener import RuleRefused
-from apps.ops.services.sessions import DEFAULT_TIER, TIERS, SessionRefused, Wanted, prepare
+from apps.ops.services.sessions import DEFAULT_TIER, SessionRefused, Wanted, prepare
 
 
 class Command(BaseCommand):
@@ -21,7 +22,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--mode", choices=("demo", "replay", "live"), required=True)
-        parser.add_argument("--tier", choices=tuple(TIERS), default=DEFAULT_TIER)
+        parser.add_argument("--tier", choices=[str(tier) for tier in LADDER], default=DEFAULT_TIER)
         parser.add_argument("--replay-file", action="append", default=[], type=Path)
         parser.add_argument("--rest-url", default=settings.RUNTIME.get("exchange", {}).get("rest_url"))
         parser.add_argument("--seed", type=int, default=1)

@@ -49,9 +49,9 @@ class Command(BaseCommand):
         if action == "show":
             self._show(account, as_json=options["json"])
         elif action in STATES:
-            self._change_state(account, action, _person(options["by"]), _reason(options["reason"]))
+            self._change_state(account, action, person(options["by"]), reason_given(options["reason"]))
         elif options["change"] == "set":
-            self._set_limits(account, options["assignments"], _person(options["by"]), _reason(options["reason"]))
+            self._set_limits(account, options["assignments"], person(options["by"]), reason_given(options["reason"]))
         else:
             self._show_limits(risk_report(account))
 
@@ -114,7 +114,7 @@ def _account() -> Account:
     return account
 
 
-def _person(name: str) -> str:
+def person(name: str) -> str:
     try:
         person = name.strip() or getpass.getuser()
     except (KeyError, OSError) as error:
@@ -124,7 +124,7 @@ def _person(name: str) -> str:
     return person
 
 
-def _reason(text: str) -> str:
+def reason_given(text: str) -> str:
     reason = " ".join(text.split())
     if not reason or len(reason) > REASON_MAX:
         raise CommandError(f"--reason must have 1 to {REASON_MAX} characters", returncode=REFUSED)
