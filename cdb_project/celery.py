@@ -20,6 +20,7 @@ from cdb_project.pipeline import TASK_QUEUES
 PR_SET_PDEATHSIG = 1
 BEAT_SECONDS = 5
 MINUTE_SECONDS = 60
+HOUR_SECONDS = 3600
 
 
 def build() -> Celery:
@@ -30,8 +31,9 @@ def build() -> Celery:
         "note-beat": {"task": "ops.note_beat", "schedule": BEAT_SECONDS, "options": {"expires": BEAT_SECONDS}},
         **{
             task: {"task": task, "schedule": MINUTE_SECONDS, "options": {"expires": MINUTE_SECONDS}}
-            for task in ("ops.sweep_klines", "ops.choose_symbols")
+            for task in ("ops.sweep_klines", "ops.choose_symbols", "market.archive_feed")
         },
+        "prune": {"task": "market.prune_archive", "schedule": HOUR_SECONDS, "options": {"expires": HOUR_SECONDS}},
     }
     application.autodiscover_tasks()
     return application

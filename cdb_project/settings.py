@@ -18,11 +18,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 KNOWN_SETTINGS = (
     "CDB_ALLOWED_HOSTS",
+    "CDB_ARCHIVE_DAYS",
     "CDB_DATA_DIR",
     "CDB_INGEST_STANDBY",
     "CDB_LOG_LEVEL",
     "CDB_PROCESS_ROLE",
     "CDB_SCREENER",
+    "CDB_SEGMENT_DAYS",
     "CDB_SHARD_COUNT",
     "CDB_SYMBOLS",
 )
@@ -32,6 +34,7 @@ env.refuse_unknown("CDB_", KNOWN_SETTINGS)
 DATA_DIR = Path(env.read_text("CDB_DATA_DIR", str(BASE_DIR / "var"))).absolute()
 SECRETS_DIR = DATA_DIR / "secrets"
 SEGMENTS_DIR = DATA_DIR / "segments"
+ARCHIVE_DIR = DATA_DIR / "archive"
 REPORTS_DIR = DATA_DIR / "reports"
 RUNTIME_FILE = DATA_DIR / "runtime.json"
 RUNTIME = env.read_runtime(RUNTIME_FILE)
@@ -46,6 +49,10 @@ DATABASE_URL = env.read_url(
 REDIS_URL = env.read_url(
     "REDIS_URL", str(RUNTIME.get("redis_url", "redis://127.0.0.1:1/0")), schemes=("redis", "rediss", "unix")
 )
+
+# --- how long market data is kept -------------------------------------------------------------------------------------
+ARCHIVE_DAYS = env.read_int("CDB_ARCHIVE_DAYS", 400, minimum=1, maximum=36_500)
+SEGMENT_DAYS = env.read_int("CDB_SEGMENT_DAYS", 14, minimum=2, maximum=36_500)
 
 # --- trading defaults of a new session --------------------------------------------------------------------------------
 SHARD_COUNT = env.read_int("CDB_SHARD_COUNT", 4, minimum=1, maximum=64)

@@ -72,16 +72,24 @@ class SegmentWriter:
             self._file = None
 
 
-def _read_file(path: Path) -> Iterator[Entry]:
+def read_frames(path: Path, offset: int = 0) -> Iterator[tuple[int, list[Entry]]]:
+    """(where the frame ends, its entries) from a frame's beginning on, up to the file's end or a torn frame."""
     decompressor = zstandard.ZstdDecompressor()
     decoder = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
     with path.open("rb") as file:
+        file.seek(offset)
         while len(header := file.read(_HEADER.size)) == _HEADER.size:
             length, crc = _HEADER.unpack(header)
             packed = file.read(length) if length <= FRAME_BYTES_MAX else b""
             if len(packed) != length or zlib.crc32(packed) != crc:
                 return  # torn: its writer died here
-            yield from decoder.decode(decompressor.decompress(packed, max_output_size=FRAME_BYTES_MAX))
+            offset += _HEADER.size + length
+            yield offset, decoder.decode(decompressor.decompress(packed, max_output_size=FRAME_BYTES_MAX))
+
+
+def _read_file(path: Path) -> Iterator[Entry]:
+    for _, entries in read_frames(path):
+        yield from entries
 
 
 def read_segments(root: Path, epoch: int, shard: int, *, start: str = "0-0") -> Iterator[Entry]:
