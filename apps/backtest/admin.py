@@ -17,7 +17,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from apps.backtest import selectors
-from apps.backtest.models import ENDED, BacktestRun
+from apps.backtest.models import UNDER_WAY, BacktestRun
 from apps.backtest.services import runs
 from apps.backtest.values import DEFAULT_CAPITAL, BacktestRefused, Request, parse_request, shown_instant
 from apps.staff import numbers
@@ -94,9 +94,7 @@ def figures_table(run: BacktestRun) -> str:
 
 
 def progress(run: BacktestRun) -> str:
-    if run.state in ENDED or not run.trades_total:
-        return numbers.UNKNOWN if run.state not in ENDED else str(run.state)
-    return numbers.percent(Decimal(run.trades_done) / run.trades_total, 0)
+    return numbers.UNKNOWN if run.state not in UNDER_WAY else numbers.percent(Decimal(run.permille) / 1_000, 0)
 
 
 def title(run: BacktestRun) -> str:

@@ -12,8 +12,16 @@ from django.conf import settings
 from apps.backtest.models import BacktestRun
 from apps.staff import numbers
 
-FRACTION_ENDINGS: Final = ("_fraction", "_rate", "drawdown", "exposure_time")
+FRACTIONS: Final = frozenset({"win_rate", "max_drawdown", "exposure", "total_return"})
 FIGURE_DECIMALS: Final = 4
+ORDER: Final = (
+    "counts", "performance", "denied", "refused",
+    "trades", "signals", "refused_signals", "approved", "fills", "expired", "round_trips", "won", "open_positions",
+    "open_orders",
+    "gross", "fees", "net", "turnover", "win_rate", "profit_factor", "expectancy", "total_return", "max_drawdown",
+    "max_drawdown_amount", "max_drawdown_minutes", "exposure", "turnover_ratio", "sharpe", "sortino", "calmar",
+    "period_minutes", "returns",
+)  # fmt: skip
 
 
 def report_path(run: BacktestRun) -> Path | None:
@@ -26,7 +34,14 @@ def report_path(run: BacktestRun) -> Path | None:
 
 def figure_rows(run: BacktestRun) -> list[tuple[str, str]]:
     """(words, value) of every figure that the run stored, in their order; groups give their name to their figures."""
-    return list(_rows(run.figures, ""))
+    return list(_rows(in_order(run.figures), ""))
+
+
+def in_order(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures in the order in which they are read; the database keeps none. Unknown names follow in their own."""
+    known = {name: place for place, name in enumerate(ORDER)}
+    names = sorted(figures, key=lambda name: (known.get(name, len(known)), name))
+    return {name: in_order(value) if isinstance(value := figures[name], Mapping) else value for name in names}
 
 
 def _rows(figures: Mapping[str, Any], group: str) -> Iterator[tuple[str, str]]:
@@ -52,6 +67,6 @@ def shown_figure(name: str, value: Any) -> str:
         return str(value)
     if not figure.is_finite():
         return str(value)
-    if name.endswith(FRACTION_ENDINGS):
-        return numbers.percent(figure, 2, signed=False)
+    if name in FRACTIONS:
+        return numbers.percent(figure, 2)
     return numbers.rounded(figure, FIGURE_DECIMALS)

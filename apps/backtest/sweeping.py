@@ -41,6 +41,7 @@ class Axis:
 class Tried:
     """One point and what it gave before the cut (`inside`) and after it (`outside`); None: it was not run there."""
 
+    number: int
     changes: Mapping[str, str]
     inside: Mapping[str, Any]
     outside: Mapping[str, Any] | None = None

@@ -31,7 +31,8 @@ class BacktestRefused(ValueError):
 class Request:
     """One backtest. Times are event times in ms, `last_ms` excluded; None where the data decide.
 
-    `trades` are recorded files; without any the archive is read. `version` None: the strategy's own defaults.
+    `trades` are recorded files; without any the archive is read (`archive` names which, if several would do).
+    `version` None: the strategy's own defaults.
     `changes` are the parameters that were set, as they were written; they are judged by the strategy's own bounds.
     """
 
@@ -44,6 +45,7 @@ class Request:
     changes: Mapping[str, str] = field(default_factory=dict)
     capital: Decimal = Decimal(DEFAULT_CAPITAL)
     seed: int = 0
+    archive: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -56,6 +58,7 @@ class Request:
             "set": dict(self.changes),
             "capital": format(self.capital, "f"),
             "seed": self.seed,
+            "archive": self.archive,
         }
 
     @classmethod
@@ -70,6 +73,7 @@ class Request:
             changes=dict(stored["set"]),
             capital=Decimal(stored["capital"]),
             seed=stored["seed"],
+            archive=stored.get("archive", ""),
         )
 
 
@@ -83,6 +87,7 @@ def parse_request(
     assignments: Sequence[str] = (),
     capital: str = DEFAULT_CAPITAL,
     seed: str = "0",
+    archive: str = "",
 ) -> Request:
     """A request from words as people write them. Raises `BacktestRefused`."""
     name, version = parse_strategy(strategy)
@@ -101,6 +106,7 @@ def parse_request(
         changes=parse_assignments(assignments),
         capital=parse_capital(capital),
         seed=parse_seed(seed),
+        archive=archive.strip(),
     )
 
 

@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=10)
 LONG_AFTER = NOW + timedelta(seconds=BACKTEST_LOST_SECONDS + 1)
 ASKED = Request("momentum", symbols=("XRPUSDT",), first_ms=0, last_ms=1)
-OUTCOME = runs.Outcome(Decimal("100010.5"), Decimal("10.5"), {"counts": {"signals": 2}}, "f" * 64)
+OUTCOME = runs.Outcome(Decimal("100010.5"), Decimal("10.5"), {"counts": {"signals": 2}}, "f" * 64, trades=400)
 
 
 def requested() -> BacktestRun:
@@ -57,18 +57,18 @@ def test_a_run_is_taken_once_however_often_the_bell_rings() -> None:
 
 def test_a_run_that_is_done_keeps_its_result() -> None:
     run = running()
-    runs.describe(run=run, parameters={"threshold_pct": 2.0}, data={"symbols": ["XRPUSDT"]}, trades=400)
-    assert runs.go_on(run=run, trades_done=200, now=LATER)
+    runs.describe(run=run, parameters={"threshold_pct": 2.0}, data={"symbols": ["XRPUSDT"]})
+    assert runs.go_on(run=run, trades=200, permille=500, now=LATER)
     assert runs.finish(run=run, outcome=OUTCOME, now=LATER)
     run.refresh_from_db()
     assert (run.state, run.result, run.decision_hash) == ("done", Decimal("10.5"), "f" * 64)
-    assert (run.trades_done, run.trades_total, run.ended_at) == (400, 400, LATER)
+    assert (run.trades, run.permille, run.ended_at) == (400, 1_000, LATER)
 
 
 def test_a_cancelled_run_ends_at_its_next_look_and_keeps_nothing() -> None:
     run = running()
     assert runs.cancel(run=run, now=LATER) == "cancelling"
-    assert not runs.go_on(run=run, trades_done=200, now=LATER)
+    assert not runs.go_on(run=run, trades=200, permille=500, now=LATER)
     assert not runs.finish(run=run, outcome=OUTCOME, now=LATER)
     assert runs.finish_cancelled(run=run, now=LATER)
     run.refresh_from_db()
@@ -88,7 +88,7 @@ def test_an_ended_run_cannot_be_cancelled_or_changed(state: RunState) -> None:
         runs.cancel(run=run, now=LATER)
     assert not runs.fail(run=run, words="late", now=LATER)
     assert not runs.finish(run=run, outcome=OUTCOME, now=LATER)
-    assert not runs.go_on(run=run, trades_done=1, now=LATER)
+    assert not runs.go_on(run=run, trades=1, permille=0, now=LATER)
     run.refresh_from_db()
     assert (run.state, run.words) == (state, "")
 
@@ -110,7 +110,7 @@ def test_a_lost_run_is_cancelled_without_waiting_for_its_process() -> None:
 
 def test_a_sign_of_life_keeps_a_run() -> None:
     run = running()
-    assert runs.go_on(run=run, trades_done=1, now=LONG_AFTER)
+    assert runs.go_on(run=run, trades=1, permille=0, now=LONG_AFTER)
     assert runs.give_up_lost(now=LONG_AFTER) == 0
 
 

@@ -108,10 +108,10 @@ def test_the_cut_is_a_whole_minute_with_time_on_both_sides(first: int, minutes: 
 
 def test_points_are_ranked_by_what_they_gave_before_the_cut_only() -> None:
     tried = [
-        Tried({"a": "1"}, {"result": "5"}, {"result": "-100"}),
-        Tried({"a": "2"}, {"result": None}, {"result": "100"}),
-        Tried({"a": "3"}, {"result": "7.5"}, {"result": "-1"}),
-        Tried({"a": "4"}, {"result": "NaN"}, {"result": "100"}),
-        Tried({"a": "5"}, {"result": "5"}, {"result": "100"}),
+        Tried(1, {"a": "1"}, {"result": "5"}, {"result": "-100"}),
+        Tried(2, {"a": "2"}, {"result": None}, {"result": "100"}),
+        Tried(3, {"a": "3"}, {"result": "7.5"}, {"result": "-1"}),
+        Tried(4, {"a": "4"}, {"result": "NaN"}, {"result": "100"}),
+        Tried(5, {"a": "5"}, {"result": "5"}, {"result": "100"}),
     ]
     assert [row.changes["a"] for row in ranked(tried, "result")] == ["3", "1", "5", "2", "4"]

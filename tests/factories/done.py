@@ -10,7 +10,7 @@ from decimal import Decimal
 from factory.declarations import LazyFunction, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
-from apps.backtest.models import BacktestRun, RunState
+from apps.backtest.models import BacktestRun, ParityAudit, RunState
 from apps.execution.models import Order, OrderEvent, OrderStatus, Trade, VenueOrder, VenueTrade
 from apps.outbox.models import OutboxEvent
 from apps.risk import models as risk
@@ -219,9 +219,24 @@ class BacktestRunFactory(DjangoModelFactory[BacktestRun]):
     )
     engine_hash = "0" * 64
     requested_by = "mara"
-    trades_total = 400
-    trades_done = 400
+    trades = 400
+    permille = 1_000
     final_equity = Decimal("100010.5")
     result = Decimal("10.5")
     figures = LazyFunction(lambda: {"counts": {"signals": 2}, "performance": {"win_rate": 0.5, "sharpe": None}})
     decision_hash = "f" * 64
+
+
+class ParityAuditFactory(DjangoModelFactory[ParityAudit]):
+    class Meta:
+        model = ParityAudit
+
+    session = factory.SubFactory(TradingSessionFactory)
+    day = date(2023, 11, 14)
+    holds = False
+    compared = {"signals": 3, "decisions": 4}
+    difference = {
+        "what": "fill", "key": "e:1:XRPUSDT:1:1", "sequence": 4,
+        "recorded": {"price": "0.5"}, "replayed": {"price": "0.6"},
+    }  # fmt: skip
+    ended_at = datetime(2023, 11, 15, tzinfo=UTC)

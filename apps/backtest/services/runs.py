@@ -28,6 +28,7 @@ class Outcome:
     result: Decimal
     figures: Mapping[str, Any]
     decision_hash: str
+    trades: int = 0
     report: str = ""
 
 
@@ -65,16 +66,18 @@ def begin(*, run_id: int, now: datetime) -> BacktestRun | None:
     return BacktestRun.objects.get(pk=run_id) if taken else None
 
 
-def describe(*, run: BacktestRun, parameters: Mapping[str, Any], data: Mapping[str, Any], trades: int) -> None:
+def describe(*, run: BacktestRun, parameters: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Note what the run reads and judges with, once both are known."""
-    run.parameters, run.data, run.trades_total = dict(parameters), dict(data), trades
-    run.save(update_fields=["parameters", "data", "trades_total"])
+    run.parameters, run.data = dict(parameters), dict(data)
+    run.save(update_fields=["parameters", "data"])
 
 
-def go_on(*, run: BacktestRun, trades_done: int, now: datetime) -> bool:
+def go_on(*, run: BacktestRun, trades: int, permille: int, now: datetime) -> bool:
     """Report progress. False if the run is to end: somebody cancels it, or it was given up as lost."""
     return bool(
-        BacktestRun.objects.filter(pk=run.pk, state=RunState.RUNNING).update(trades_done=trades_done, seen_at=now)
+        BacktestRun.objects.filter(pk=run.pk, state=RunState.RUNNING).update(
+            trades=trades, permille=permille, seen_at=now
+        )
     )
 
 
@@ -86,7 +89,8 @@ def finish(*, run: BacktestRun, outcome: Outcome, now: datetime) -> bool:
         "figures": dict(outcome.figures),
         "decision_hash": outcome.decision_hash,
         "report": outcome.report,
-        "trades_done": run.trades_total or 0,
+        "trades": outcome.trades,
+        "permille": 1_000,
     }
     return _end(run, RunState.DONE, "", now, from_states=[RunState.RUNNING], **kept)
 
