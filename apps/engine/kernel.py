@@ -72,7 +72,7 @@ class Kernel:
     scan: Scan
     roll: Callable[[Array, Array, int], None]
     warm: Callable[[Array, Array, int, float, float], None]
-    load: Callable[[], None]  # compile all three, or load what was compiled; otherwise their first calls do
+    load: Callable[[], None]  # compile all three, or load what was compiled; to be called before any of them
 
 
 def build(name: str, dtype: np.dtype[Any], on_bar: Callable[..., None], on_trade: Callable[..., int]) -> Kernel:
@@ -108,7 +108,7 @@ def _load(signatures: dict[Any, tuple[Any, ...]]) -> None:
 def _compile(template: Callable[..., Any], name: str, names: dict[str, Any]) -> Callable[..., Any]:
     function = types.FunctionType(template.__code__, {**globals(), **names}, f"{template.__name__}_{name}")
     function.__qualname__ = function.__name__
-    compiled: Callable[..., Any] = numba.njit(cache=True, error_model="numpy")(function)
+    compiled: Callable[..., Any] = numba.njit(cache=True)(function)
     return compiled
 
 

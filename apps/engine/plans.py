@@ -51,6 +51,7 @@ class Plan:
         starts = [stage.from_minute for stage in stages[1:]]
         if starts != sorted(starts):
             raise ValueError("a change of parameters is from an earlier minute than the one before it")
+        module.kernel.load()
         self.module = module
         last = {stage.from_minute: stage for stage in stages[1:]}
         first = Stage(ALWAYS, stages[0].version_id, stages[0].parameters)

@@ -293,14 +293,14 @@ class ShardEngine:
         found: list[tuple[int, Found]],
         effects: Effects,
     ) -> None:
-        """Extend the price tape trade by trade, and describe each signal as of its own trade."""
-        waiting = iter([*found, None])
-        following = next(waiting)
-        for index in range(skip, len(block.ts_event)):
-            state.prices.add(block.ts_event[index], block.price[index])
-            while following is not None and following[1].row + skip == index:
-                effects.signals.append(self._signal(entry_id, state, block, index, *following))
-                following = next(waiting)
+        """Extend the price tape, and describe each signal as of its own trade."""
+        told = skip
+        for number, event in found:
+            index = event.row + skip
+            state.prices.extend(block.ts_event[told : index + 1], block.price[told : index + 1])
+            told = index + 1
+            effects.signals.append(self._signal(entry_id, state, block, index, number, event))
+        state.prices.extend(block.ts_event[told:], block.price[told:])
         state.newest_trade = max(state.newest_trade, block.ts_event[-1])
         state.quotes.forget_before(state.newest_trade)
 

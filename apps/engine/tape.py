@@ -59,10 +59,9 @@ class PriceTape:
     def __init__(self, rows: list[list[int]] | None = None) -> None:
         self._rows: list[tuple[int, int]] = [(int(ts), int(price)) for ts, price in rows or []]
 
-    def add(self, ts_event: int, price: int) -> None:
-        self._rows.append((ts_event, price))
-        if len(self._rows) > PRICES_MAX:
-            del self._rows[0]
+    def extend(self, ts_event: list[int], price: list[int]) -> None:
+        self._rows += zip(ts_event, price, strict=True)
+        del self._rows[:-PRICES_MAX]
 
     def median(self, ts_event: int) -> Decimal | None:
         """Median price, in ticks, of the kept trades of the minute up to `ts_event`."""
