@@ -12,6 +12,7 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 
 from celery import Celery
+from celery.schedules import crontab
 from celery.signals import setup_logging, worker_process_init
 
 from cdb_project.env import exit_on_wrong_setting
@@ -34,6 +35,7 @@ def build() -> Celery:
             for task in ("ops.sweep_klines", "ops.choose_symbols", "market.archive_feed")
         },
         "prune": {"task": "market.prune_archive", "schedule": HOUR_SECONDS, "options": {"expires": HOUR_SECONDS}},
+        "audit-parity": {"task": "backtest.audit_parity", "schedule": crontab(hour="0", minute="10")},
     }
     application.autodiscover_tasks()
     return application

@@ -31,6 +31,7 @@ TASK_QUEUES: Final[dict[str, str]] = {
     "execution.apply_reports": TRADE_QUEUE,
     "risk.review_tier": MISC_QUEUE,
     "backtest.run_backtest": STUDY_QUEUE,
+    "backtest.audit_parity": STUDY_QUEUE,
 }
 
 

@@ -66,7 +66,10 @@ NAVIGATION: list[dict[str, Any]] = [
     {
         "title": "Study",
         "separator": True,
-        "items": [table("Backtests", "science", "backtest_backtestrun")],
+        "items": [
+            table("Backtests", "science", "backtest_backtestrun"),
+            table("Parity", "balance", "backtest_parityaudit"),
+        ],
     },
     {
         "title": "Market",
@@ -74,7 +77,6 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             table("Instruments", "currency_exchange", "market_instrument"),
             table("Bars", "candlestick_chart", "market_bar"),
-            table("Longer bars", "bar_chart", "market_longerbar"),
             table("Longer bars", "bar_chart", "market_longerbar"),
             table("Outbox", "outbox", "outbox_outboxevent"),
         ],

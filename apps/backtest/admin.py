@@ -17,7 +17,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from apps.backtest import selectors
-from apps.backtest.models import UNDER_WAY, BacktestRun
+from apps.backtest.models import UNDER_WAY, BacktestRun, ParityAudit
 from apps.backtest.services import runs
 from apps.backtest.values import DEFAULT_CAPITAL, BacktestRefused, Request, parse_request, shown_instant
 from apps.staff import numbers
@@ -186,3 +186,26 @@ class BacktestRunAdmin(Record):
 
     def _to(self, run: BacktestRun) -> HttpResponseRedirect:
         return HttpResponseRedirect(reverse("admin:backtest_backtestrun_change", args=(run.pk,)))
+
+
+def both_sides(audit: ParityAudit) -> str:
+    return render_to_string("admin/backtest/difference.html", {"rows": selectors.difference_rows(audit)})
+
+
+def first_difference(audit: ParityAudit) -> str:
+    told = audit.difference
+    return f"{told['what']} {told['key']}" if told else numbers.UNKNOWN
+
+
+@admin.register(ParityAudit)
+class ParityAuditAdmin(Record):
+    words = (
+        "Days done again from their stream, in the recorded order of decisions. Equal, or the first thing that came "
+        "out differently, with both sides. The first row appears after the first night, or with `manage.py parity`."
+    )
+    list_display = ["id", "session", "day", "holds", named(first_difference, "first_difference", "first difference")]
+    list_filter = ["holds"]
+    list_select_related = ["session"]
+    ordering = ["-id"]
+    hidden = frozenset({"difference"})
+    road = [named(both_sides, "both_sides", "Both sides")]

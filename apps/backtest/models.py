@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.db import models
 
 from apps.market.models import MONEY
+from apps.portfolio.models import TradingSession
 
 
 class RunState(models.TextChoices):
@@ -61,3 +62,21 @@ class BacktestRun(models.Model):
         words = f"{asked.get('strategy', '')}{version}"
         words += f" with {changes}" if changes else ""
         return words + (f" on {symbols}" if symbols else "")
+
+
+class ParityAudit(models.Model):
+    """A session done again from its stream, through the end of a UTC day: equal, or the first difference."""
+
+    session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="parity_audits")
+    day = models.DateField(help_text="UTC")
+    holds = models.BooleanField(help_text="whether everything came out equal")
+    compared = models.JSONField(help_text="how many signals, decisions, fills and ends were compared")
+    difference = models.JSONField(default=dict, blank=True, help_text="the first difference, with both sides")
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["session", "-day"])]
+
+    def __str__(self) -> str:
+        return f"{self.session} on {self.day}: {'equal' if self.holds else 'different'}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from apps.backtest.models import BacktestRun
+from apps.backtest.models import BacktestRun, ParityAudit
 from apps.staff import numbers
 
 FRACTIONS: Final = frozenset({"win_rate", "max_drawdown", "exposure", "total_return"})
@@ -70,3 +70,12 @@ def shown_figure(name: str, value: Any) -> str:
     if name in FRACTIONS:
         return numbers.percent(figure, 2)
     return numbers.rounded(figure, FIGURE_DECIMALS)
+
+
+def difference_rows(audit: ParityAudit) -> list[tuple[str, str, str]]:
+    """(name, recorded, replayed) of the first difference; none if the day came out equal."""
+    told = audit.difference
+    if not told:
+        return []
+    recorded, replayed = told["recorded"], told["replayed"]
+    return [(name, str(recorded.get(name, "")), str(replayed.get(name, ""))) for name in {**recorded, **replayed}]

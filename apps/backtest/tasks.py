@@ -44,3 +44,16 @@ def _run(run: BacktestRun) -> None:
     from apps.backtest.services import running  # brings numba: only the process that simulates shall carry it
 
     running.carry_out(run=run, clock=timezone.now)
+
+
+@shared_task(
+    name="backtest.audit_parity",
+    max_retries=0,
+    soft_time_limit=BACKTEST_SOFT_LIMIT_SECONDS,
+    time_limit=BACKTEST_HARD_LIMIT_SECONDS,
+)
+def audit_parity() -> None:
+    from apps.backtest.services.parity import audit_yesterday  # brings numba
+
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    audit_yesterday(now=timezone.now())

@@ -95,7 +95,11 @@ class Backtest:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        plans = {spec.version_id: ExitPlan.of(spec.parameters) for spec in setup.strategies}
+        plans = {
+            version_id: ExitPlan.of(parameters)
+            for spec in setup.strategies
+            for version_id, parameters in _versions(spec).items()
+        }
         self.desk = Desk(
             capital=setup.capital, currency=setup.currency, limits=setup.limits, terms=setup.terms, plans=plans,
             paper=setup.paper, session=setup.session, book=setup.book,
@@ -195,11 +199,12 @@ class Backtest:
         if touched:
             self.result.refusals.append(Refusal(signal, len(touched), holes[touched[0]]))
             return
-        self._decide(signal, spec.version_id, None)
+        self._decide(signal, found.version_id, None)
 
     def _exit_signal(self, ts: int, entry: _Entry, spec: StrategySpec) -> None:
+        versions = _versions(spec)
         for position in list(self.desk.positions_of(entry.symbol)):
-            fits = position.version_id == spec.version_id and position.plan.exit_on_signal and position.opened_ts < ts
+            fits = position.version_id in versions and position.plan.exit_on_signal and position.opened_ts < ts
             if fits and position.position_id not in self._exiting:
                 window = self._windows[entry.symbol]
                 assert window.tape is not None
@@ -282,6 +287,10 @@ class Backtest:
         window = self._windows[position.symbol]
         tape = window.tape
         assert tape is not None
+        if position.retry_ts:  # after a failed exit trades before that time only raise the trailing stop
+            opened, again = np.searchsorted(tape.ts, [position.opened_ts + 1, position.retry_ts], side="left")
+            position.high = max(position.high, int(tape.price[opened:again].max(initial=0)))
+            start = max(start, int(again))
         row, code, position.high = find_exit(
             tape.ts, tape.price, start, position.opened_ts, position.stop, position.target, position.trailing,
             position.due_ts, position.high,
@@ -316,6 +325,11 @@ class Backtest:
 
     def _price(self, symbol: str, ticks: int) -> Decimal:
         return Decimal(ticks).scaleb(-self.setup.terms[symbol].price_decimals)
+
+
+def _versions(spec: StrategySpec) -> dict[int, Mapping[str, Any]]:
+    """Every version that judges at some time, with its parameters."""
+    return {spec.version_id: spec.parameters, **{stage.version_id: stage.parameters for stage in spec.schedule}}
 
 
 def _top(quote: Quote | None, scale: Scale) -> TopOfBook | None:

@@ -124,9 +124,11 @@ def make_everything() -> Road:
     factories.ParameterScheduleFactory.create(session=road.session, base=road.signal.strategy_version)
     factories.OutboxEventFactory.create()
     factories.BacktestRunFactory.create()
+    factories.ParityAuditFactory.create(session=road.session)
     factories.SignalRefusalFactory.create(
         session=road.session, instrument=road.instrument, strategy_version=road.signal.strategy_version
     )
+    factories.StrategyCallFactory.create(epoch=epoch, instrument=road.instrument, base=road.signal.strategy_version)
     factories.ExitSignalFactory.create(position=road.position, strategy_version=road.signal.strategy_version)
     Group.objects.get_or_create(name="viewers")
     User.objects.get_or_create(username="oli")

@@ -18,7 +18,7 @@ from apps.engine.portfolio import Fill, LegKind, Side
 from apps.engine.tapes import TapeError
 from tests.engine.simulations import FIRST_MS, LIMITS, setup, simulate, tape_of, walk, without
 
-MINUTES = 90
+MINUTES = 60
 
 
 def rising(seconds: int = 10) -> list[tuple[int, str]]:
@@ -27,14 +27,14 @@ def rising(seconds: int = 10) -> list[tuple[int, str]]:
     return [*quiet, (20 * MINUTE_MS + 500, "101.00"), (20 * MINUTE_MS + 1_000, "101.00")]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     cuts=st.lists(st.integers(1, MINUTES + 2), max_size=12),
     trailing=st.sampled_from(["0", "0.4"]),
 )
 def test_slices_change_nothing(seed: int, cuts: list[int], trailing: str) -> None:
-    tapes = {"AAAUSDT": walk("AAAUSDT", seed), "BBBUSDT": walk("BBBUSDT", seed + 1)}
+    tapes = {"AAAUSDT": walk("AAAUSDT", seed, minutes=MINUTES), "BBBUSDT": walk("BBBUSDT", seed + 1, minutes=MINUTES)}
     made = setup(list(tapes), trailing_stop_pct=trailing)
     whole = simulate(made, tapes)
     cut = simulate(made, tapes, ends=[FIRST_MS + minute * MINUTE_MS for minute in cuts])
@@ -46,17 +46,17 @@ def test_slices_change_nothing(seed: int, cuts: list[int], trailing: str) -> Non
 def test_the_tapes_of_that_test_make_round_trips_of_every_kind() -> None:
     reasons = set()
     for seed in range(6):
-        tapes = {"AAAUSDT": walk("AAAUSDT", seed)}
+        tapes = {"AAAUSDT": walk("AAAUSDT", seed, minutes=MINUTES)}
         reasons |= {trip.reason for trip in simulate(setup(["AAAUSDT"]), tapes).round_trips}
         reasons |= {trip.reason for trip in simulate(setup(["AAAUSDT"], trailing_stop_pct="0.4"), tapes).round_trips}
         reasons |= {trip.reason for trip in simulate(setup(["AAAUSDT"], max_holding_minutes=1), tapes).round_trips}
     assert reasons == {"stop_loss", "take_profit", "trailing_stop", "max_holding"}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000), known=st.integers(20, MINUTES - 1))
 def test_what_comes_later_changes_nothing_of_what_was_decided(seed: int, known: int) -> None:
-    tapes = {"AAAUSDT": walk("AAAUSDT", seed), "BBBUSDT": walk("BBBUSDT", seed + 1)}
+    tapes = {"AAAUSDT": walk("AAAUSDT", seed, minutes=MINUTES), "BBBUSDT": walk("BBBUSDT", seed + 1, minutes=MINUTES)}
     until = FIRST_MS + known * MINUTE_MS
     whole = simulate(setup(list(tapes)), tapes)
     part = simulate(
@@ -69,10 +69,13 @@ def test_what_comes_later_changes_nothing_of_what_was_decided(seed: int, known: 
     assert [point for point in whole.equity if point[0] < until // MINUTE_MS] == part.equity
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_the_money_adds_up(seed: int) -> None:
-    tapes = {symbol: walk(symbol, seed + number) for number, symbol in enumerate(["AAAUSDT", "BBBUSDT", "CCCUSDT"])}
+    tapes = {
+        symbol: walk(symbol, seed + number, minutes=MINUTES)
+        for number, symbol in enumerate(["AAAUSDT", "BBBUSDT", "CCCUSDT"])
+    }
     backtest = Backtest(setup(list(tapes)))
     backtest.feed(tapes, end_ms=FIRST_MS + (MINUTES + 1) * MINUTE_MS)
     result, desk = backtest.finish(), backtest.desk
@@ -81,11 +84,11 @@ def test_the_money_adds_up(seed: int) -> None:
         for leg in legs:
             sums[leg.currency] += leg.amount
         assert set(sums.values()) == {Decimal(0)}, reference
-    legs = [leg for _, entry in desk.ledger for leg in entry]
-    assert sum(leg.amount for leg in legs if leg.kind is LegKind.CASH) == desk.cash
+    posted = [leg for _, entry in desk.ledger for leg in entry]
+    assert sum(leg.amount for leg in posted if leg.kind is LegKind.CASH) == desk.cash
     for symbol in tapes:
         held = sum((row.holding.quantity for row in desk.positions_of(symbol)), Decimal(0))
-        assert sum(leg.amount for leg in legs if leg.kind is LegKind.ASSET and leg.currency == symbol[:3]) == held
+        assert sum(leg.amount for leg in posted if leg.kind is LegKind.ASSET and leg.currency == symbol[:3]) == held
     for decision in result.decisions:
         if decision.order is not None and decision.order.side is Side.BUY:
             assert decision.ruled.exposure_after <= LIMITS.exposure_max * decision.ruled.equity

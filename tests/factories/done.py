@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from factory.declarations import LazyFunction, SelfAttribute, Sequence, SubFactory
@@ -14,7 +15,14 @@ from apps.backtest.models import BacktestRun, ParityAudit, RunState
 from apps.execution.models import Order, OrderEvent, OrderStatus, Trade, VenueOrder, VenueTrade
 from apps.outbox.models import OutboxEvent
 from apps.risk import models as risk
-from tests.factories.seen import START_MS, AccountFactory, PositionFactory, SessionStrategyFactory, SignalFactory
+from tests.factories.seen import (
+    START_MS,
+    AccountFactory,
+    PositionFactory,
+    SessionStrategyFactory,
+    SignalFactory,
+    TradingSessionFactory,
+)
 
 
 class RiskLimitsFactory(DjangoModelFactory[risk.RiskLimits]):
@@ -231,7 +239,7 @@ class ParityAuditFactory(DjangoModelFactory[ParityAudit]):
     class Meta:
         model = ParityAudit
 
-    session = factory.SubFactory(TradingSessionFactory)
+    session = SubFactory(TradingSessionFactory)
     day = date(2023, 11, 14)
     holds = False
     compared = {"signals": 3, "decisions": 4}

@@ -317,6 +317,21 @@ class ExitSignalFactory(_AnySignalFactory):
     trigger_key = LazyAttribute(lambda row: f"x:{row.position.pk}:0")
 
 
+class StrategyCallFactory(DjangoModelFactory[signals.StrategyCall]):
+    class Meta:
+        model = signals.StrategyCall
+
+    epoch = SubFactory(FeedEpochFactory)
+    base = SubFactory(StrategyVersionFactory)
+    strategy_version = SelfAttribute("base")
+    instrument = SubFactory(InstrumentFactory, source=SelfAttribute("..epoch.source"))
+    ts_event = START_MS + 60_500
+    trade_id = Sequence(lambda n: str(n + 1))
+    price = Decimal("0.5")
+    entry_id = "1-0"
+    ts_init = START_MS + 60_600
+
+
 class ExitWatchFactory(DjangoModelFactory[signals.ExitWatch]):
     class Meta:
         model = signals.ExitWatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,53 @@ def test_verify_holds_against_the_recording(replayed: tuple[Stack, Path]) -> Non
     rows = stack.json("verify", "--replay", str(recording))
     assert [row["id"] for row in rows] == ["I1", "I2", "I3", "I4", "I6", "I7"]
     assert all(row["ok"] and row["compared"] > 0 for row in rows), rows
+
+
+def parity(stack: Stack) -> tuple[int, dict[str, Any]]:
+    """What `manage.py parity` says about the day of the recording."""
+    last_ms = stack.sql("SELECT max(ts_event) FROM risk_riskdecision")[0][0]
+    day = datetime.fromtimestamp(last_ms / 1000, UTC).date().isoformat()
+    answer = stack.manage("parity", "--day", day, "--json", check=False)
+    return answer.returncode, json.loads(answer.stdout)
+
+
+def test_live_did_what_the_replay_of_its_stream_does(replayed: tuple[Stack, Path]) -> None:
+    stack, _ = replayed
+    code, audit = parity(stack)
+    assert (code, audit["holds"], audit["difference"]) == (0, True, None)
+    assert audit["compared"]["signals"] >= 8
+    assert audit["compared"]["decisions"] == len(stack.json("signals"))
+    assert audit["compared"]["fills"] == stack.sql("SELECT count(*) FROM execution_trade")[0][0]
+    assert audit["compared"]["results"] == 1
+
+
+TICK = "(SELECT power(10::numeric, -i.price_decimals) FROM market_instrument i WHERE i.id = instrument_id)"
+FIRST_EXIT = "(SELECT min(id) FROM signals_signal WHERE kind = 'exit')"
+FIRST = "(SELECT min(id) FROM signals_signal)"
+DEAREST = "(SELECT id FROM execution_trade ORDER BY price DESC LIMIT 1)"
+LAST = "(SELECT max(id) FROM risk_riskdecision)"
+PLANTED = [
+    ("signal", "signals_signal", f"UPDATE signals_signal SET price = price + {TICK} WHERE id = {FIRST}"),
+    ("signal", "signals_signal", f"UPDATE signals_signal SET price = price + {TICK} WHERE id = {FIRST_EXIT}"),
+    ("fill", "execution_trade", f"UPDATE execution_trade SET price = price + {TICK} WHERE id = {DEAREST}"),
+    ("decision", "risk_riskdecision", f"UPDATE risk_riskdecision SET equity = equity + 1e-8 WHERE id = {LAST}"),
+    ("result", "portfolio_account", "UPDATE portfolio_account SET cash = cash + 1e-8"),
+]
+
+
+@pytest.mark.parametrize(("what", "table", "damage"), PLANTED, ids=range(len(PLANTED)))
+def test_a_planted_difference_of_one_tick_is_found_and_shown_with_both_sides(
+    replayed: tuple[Stack, Path], what: str, table: str, damage: str
+) -> None:
+    stack, _ = replayed
+    stack.sql(f"CREATE TABLE kept_{table} AS TABLE {table}")
+    try:
+        stack.sql(damage)
+        code, audit = parity(stack)
+    finally:
+        _restore(stack, table)
+    assert (code, audit["holds"], audit["difference"]["what"]) == (1, False, what)
+    assert audit["difference"]["recorded"] != audit["difference"]["replayed"]
 
 
 SECOND_DECISION = """

@@ -5,27 +5,36 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('backtest', '0001_initial'),
-        ('portfolio', '0002_trailing_stops'),
+        ("backtest", "0001_initial"),
+        ("portfolio", "0002_trailing_stops"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ParityAudit',
+            name="ParityAudit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('day', models.DateField(help_text='UTC')),
-                ('holds', models.BooleanField(help_text='whether everything came out equal')),
-                ('compared', models.JSONField(help_text='how many signals, decisions, fills and ends were compared')),
-                ('difference', models.JSONField(blank=True, default=dict, help_text='the first difference, with both sides')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('ended_at', models.DateTimeField()),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='parity_audits', to='portfolio.tradingsession')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("day", models.DateField(help_text="UTC")),
+                ("holds", models.BooleanField(help_text="whether everything came out equal")),
+                ("compared", models.JSONField(help_text="how many signals, decisions, fills and ends were compared")),
+                (
+                    "difference",
+                    models.JSONField(blank=True, default=dict, help_text="the first difference, with both sides"),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("ended_at", models.DateTimeField()),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="parity_audits",
+                        to="portfolio.tradingsession",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['session', '-day'], name='backtest_pa_session_04d7d7_idx')],
+                "indexes": [models.Index(fields=["session", "-day"], name="backtest_pa_session_04d7d7_idx")],
             },
         ),
     ]

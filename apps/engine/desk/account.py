@@ -97,6 +97,7 @@ class DeskPosition:
     target: int = 0
     trailing: int = 0
     due_ts: int = NEVER_DUE
+    retry_ts: int = 0  # when an exit may be found again after one that failed; 0: none has
     high: int = 0
     attempts: int = 0
     entry_notional: Decimal = ZERO
@@ -270,6 +271,7 @@ class Desk:
         if outcome.reason is Expiry.FEED_GAP:
             retry_ms = (order.ts_mature // MINUTE_MS + 1) * MINUTE_MS
         position.attempts += 1
+        position.retry_ts = retry_ms
         position.due_ts = max(position.due_ts, retry_ms)
 
     # --- money --------------------------------------------------------------------------------------------------------
