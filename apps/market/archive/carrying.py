@@ -148,7 +148,7 @@ def _store_day(folder: Folder, day: str, recording: Recording, number: int, rows
         known = len(there)
         _refuse_other(path, there, frame)
         after = int(there.select(pl.col("entry_sequence").max()).item()) + 1
-        frame = frame.join(there, on="trade_id", how="anti").with_columns(entry_sequence=pl.lit(after))
+        frame = frame.join(there, on="trade_id", how="anti").with_columns(entry_sequence=pl.lit(after, pl.Int64))
     carried.trades += merge(path, TRADES, [frame]) if len(frame) else known
     carried.written += bool(len(frame))
 

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -87,10 +88,9 @@ def export_csv(
         nonlocal count
         with _opened(temporary, packed=target.suffix == ".gz") as out:
             out.write(f"{HEADER}\n".encode())
-            for done, (day, paths) in enumerate(sorted(days.items())):
+            for done, day in enumerate(sorted(days)):
                 progress(done, len(days))
-                count += _write_day(out, paths, specs)
-                del day
+                count += _write_day(out, days[day], specs)
 
     write_file(target, fill)
     held = sorted({path.stem for paths in days.values() for path in paths})
@@ -116,11 +116,15 @@ def _files(
         raise ArchiveError(f"the archive {folder.key} has no day files{what} in this time: see `archive status`")
 
 
-def _opened(path: Path, *, packed: bool) -> IO[bytes]:
+@contextmanager
+def _opened(path: Path, *, packed: bool) -> Iterator[IO[bytes]]:
     """A file to write; a packed one carries no name and no time, so equal content gives equal bytes."""
-    if not packed:
-        return path.open("wb")
-    return gzip.GzipFile(filename="", mode="wb", fileobj=path.open("wb"), mtime=0, compresslevel=6)  # type: ignore[return-value]
+    with path.open("wb") as file:
+        if not packed:
+            yield file
+            return
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as out:
+            yield out  # type: ignore[misc]
 
 
 def _write_day(out: IO[bytes], paths: Sequence[Path], specs: dict[str, InstrumentSpec]) -> int:
