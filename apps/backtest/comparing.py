@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, Final
 
+from apps.staff.numbers import plain
+
 APPROVED: Final = "approved"
 DENIED: Final = "denied"
 REFUSED: Final = "refused"  # the rule fired over UNPROVEN minutes: no signal was raised
@@ -38,7 +40,7 @@ class Decided:
 
     def as_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        exact = {name: format(value, "f") for name, value in values.items() if isinstance(value, Decimal)}
+        exact = {name: plain(value) for name, value in values.items() if isinstance(value, Decimal)}
         return {**values, **exact, "reasons": list(self.reasons)}
 
 
@@ -74,8 +76,8 @@ class Outcome:
         return {
             "round_trips": self.round_trips,
             "wins": self.wins,
-            "fees": format(self.fees, "f"),
-            "net": format(self.net, "f"),
+            "fees": plain(self.fees),
+            "net": plain(self.net),
         }
 
 
@@ -138,7 +140,7 @@ def shared_key(trigger_key: str) -> str:
 def in_words(row: Decided) -> str:
     """One decision in a line, for people."""
     why = f" ({', '.join(row.reasons)})" if row.reasons else ""
-    size = "" if row.quantity is None else f", {row.quantity:f} at most at {row.limit_price or Decimal(0):f}"
+    size = "" if row.quantity is None else f", {plain(row.quantity)} at most at {plain(row.limit_price or Decimal(0))}"
     return f"{row.symbol} {row.kind} {row.key} {row.verdict}{why}{size}" + (f": {row.outcome}" if row.outcome else "")
 
 
@@ -150,7 +152,7 @@ def _change_in_words(row: Changed) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return plain(value)
     return ", ".join(value) or "none" if isinstance(value, tuple) else str(value) or "none"
 
 

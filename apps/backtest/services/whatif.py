@@ -36,6 +36,7 @@ from apps.portfolio.models import Account
 from apps.risk.selectors import current_limits, limits_of
 from apps.signals.models import SessionStrategy, StrategyVersion
 from apps.signals.services.schedules import changes_of
+from apps.staff.numbers import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class WhatIf:
             **self.comparison.as_json(),
             "was": self.was.as_json(),
             "would": self.would.as_json(),
-            "difference": format(self.difference, "f"),
+            "difference": plain(self.difference),
             "trades": self.trades,
             "decision_hash": self.decision_hash,
         }
