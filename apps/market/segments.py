@@ -62,7 +62,12 @@ class SegmentWriter:
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         ms, sequence = entry_order(first_id)
-        path = self._folder / f"{ms:015d}-{sequence:06d}-{os.getpid()}.seg"
+        place = f"{ms:015d}-{sequence:06d}-{os.getpid()}"
+        path = self._folder / f"{place}.seg"
+        # A disk that was full may have left a torn frame there: what follows one is not read.
+        while path.exists():
+            place += "a"
+            path = self._folder / f"{place}.seg"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._size = os.fstat(self._file).st_size
 

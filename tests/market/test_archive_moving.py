@@ -269,6 +269,16 @@ def test_a_frame_that_is_still_being_written_is_read_later(whole: Path, tmp_path
     assert archives.digests(tmp_path / "archive") == archives.digests(whole)
 
 
+def test_a_torn_frame_hides_nothing_that_the_same_process_writes_again(whole: Path, tmp_path: Path) -> None:
+    """A full disk cut a frame; the drain read the same entries again when there was room."""
+    archives.write_segments(tmp_path / "segments", STREAM[:5])
+    path = next((tmp_path / "segments").rglob("*.seg"))
+    path.write_bytes(path.read_bytes()[:-5])
+    archives.write_segments(tmp_path / "segments", STREAM)
+    archives.move_all(tmp_path / "archive", tmp_path / "segments")
+    assert archives.digests(tmp_path / "archive") == archives.digests(whole)
+
+
 def test_what_was_read_before_is_not_read_again(tmp_path: Path) -> None:
     archives.write_segments(tmp_path / "segments", STREAM)
     step = mover(tmp_path / "archive", tmp_path / "segments")

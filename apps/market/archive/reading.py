@@ -91,7 +91,7 @@ def _slices(
     marks = _Marks(folder, repaired=repaired)
     while True:
         for stream in streams.values():
-            if not len(stream):
+            if len(stream) <= stream.block // 2:  # or the end of each file would make a small slice of its own
                 stream.grow()
         end = _end(streams.values())
         if end is None:
