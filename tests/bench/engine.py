@@ -28,10 +28,12 @@ from tests.bench.simulated import (
     shares,
     timed,
 )
+from tests.bench.whatif import measure_whatif
 
 SYMBOLS: Final = 20
 TRADES: Final = 20_000_000
 SLICE_TRADES: Final = 1_000_000  # half a day of 20 symbols; the first one is what NautilusTrader is given
+DAY_TRADES: Final = 2_000_000
 ENTRIES_MIN: Final = 20
 ROUND_TRIPS_MIN: Final = 200
 GROWTH_SYMBOLS: Final = (1, 20, 1_000)
@@ -48,6 +50,7 @@ def measure(trades: int = TRADES, rounds: int = ROUNDS) -> dict[str, Any]:
         slices = _market(trades)
         figures = _ours(slices, rounds)
         figures |= _peers(slices, rounds, figures)
+        figures |= measure_whatif(min(trades, DAY_TRADES), rounds)
         del slices
         figures["growth"] = _growth(trades)
     finally:
@@ -81,7 +84,6 @@ def _ours(slices: Slices, rounds: int) -> dict[str, Any]:
         "backtest_over_memory_limit": trades / whole.seconds / limit,
         "plain_python_trades_per_s": plain_rate(slices[0]),
         **batches(next(iter(slices[0].values()))),
-        "whatif_s": timed(lambda: run_backtest(slices[:2]), rounds).seconds,
         "shares": shares(lambda: run_backtest(slices)),
     }
 

@@ -1,7 +1,7 @@
 """How the backtest's time per trade and its memory grow with symbols and trades: `lengthen.py SYMBOLS SLICES MINUTES`.
 
 Each size is a process of its own, so that its greatest memory is its own. Slices are made one at a time and given away
-when they have been fed; making them is not timed. Prints one line of JSON.
+when they have been fed; making them is not timed, and times are the processor's. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import time
-from decimal import Decimal
 from typing import Final
 
 from apps.engine.backtest import Backtest
@@ -22,8 +21,6 @@ from tests.ingest.processes import REPOSITORY
 
 SLICE_TRADES: Final = 1_000_000
 _GIVE_UP_SECONDS: Final = 600
-_ORDER_SIZE: Final = Decimal("0.02")
-_SYMBOLS_OF_IT: Final = 20  # with more symbols orders are smaller, so that the limits deny as many
 
 
 def lengthen(symbols: int, trades: int, rounds: int = 1) -> dict[str, float]:
@@ -40,9 +37,8 @@ def lengthen(symbols: int, trades: int, rounds: int = 1) -> dict[str, float]:
 
 
 def _measure(symbols: int, slices: int, minutes: int, rounds: int) -> dict[str, float]:
-    size = min(_ORDER_SIZE, _ORDER_SIZE * _SYMBOLS_OF_IT / symbols)
     run_backtest([Market(min(symbols, 2), seed=2).slice(18)])  # loads what was compiled
-    runs = [_once(symbols, slices, minutes, size) for _ in range(rounds)]
+    runs = [_once(symbols, slices, minutes) for _ in range(rounds)]
     trades = runs[0]["trades"]
     return {
         "trades": trades,
@@ -52,17 +48,17 @@ def _measure(symbols: int, slices: int, minutes: int, rounds: int) -> dict[str, 
     }
 
 
-def _once(symbols: int, slices: int, minutes: int, order_size: Decimal) -> dict[str, float]:
+def _once(symbols: int, slices: int, minutes: int) -> dict[str, float]:
     market = Market(symbols)
-    backtest = Backtest(setup_of(market.names, order_size))
+    backtest = Backtest(setup_of(market.names))
     seconds = 0.0
     for tapes in market.slices(slices, minutes):
-        started = time.perf_counter()
+        started = time.process_time()
         backtest.feed(tapes, end_ms=end_of(tapes))
-        seconds += time.perf_counter() - started
-    started = time.perf_counter()
+        seconds += time.process_time() - started
+    started = time.process_time()
     result = backtest.finish()
-    seconds += time.perf_counter() - started
+    seconds += time.process_time() - started
     return {"seconds": seconds, "trades": result.trades, "round_trips": len(result.round_trips)}
 
 

@@ -90,9 +90,9 @@ def scan_all(slices: Slices) -> int:
     return signals
 
 
-def run_backtest(slices: Slices, setup: Setup | None = None) -> Result:
+def run_backtest(slices: Slices) -> Result:
     """Signals, risk, fills and ledger over all slices, which must follow one another."""
-    backtest = Backtest(setup or setup_of(list(slices[0])))
+    backtest = Backtest(setup_of(list(slices[0])))
     for tapes in slices:
         backtest.feed(tapes, end_ms=end_of(tapes))
     return backtest.finish()
@@ -103,13 +103,13 @@ def end_of(tapes: Mapping[str, Tape]) -> int:
     return (max(int(tape.ts[-1]) for tape in tapes.values()) // MINUTE_MS + 1) * MINUTE_MS
 
 
-def setup_of(symbols: Sequence[str], order_size: Decimal = Decimal("0.02")) -> Setup:
+def setup_of(symbols: Sequence[str]) -> Setup:
     """The limits that a new account has; orders per day are not bounded, because the market is as large as wanted."""
     return Setup(
         capital=Decimal(CAPITAL),
         currency="USDT",
         terms={symbol: _terms(symbol) for symbol in symbols},
-        limits=_limits(order_size),
+        limits=_limits(),
         strategies=(SPEC,),
         paper=PaperSettings(latency_ms=150, base_bps=Decimal(1), impact_bps=Decimal(10)),
     )
@@ -130,9 +130,9 @@ def _terms(symbol: str) -> Terms:
     )
 
 
-def _limits(order_size: Decimal) -> Limits:
+def _limits() -> Limits:
     return Limits(
-        order_size=order_size,
+        order_size=Decimal("0.02"),
         order_notional_max=Decimal("0.05"),
         position_max=Decimal("0.10"),
         exposure_max=Decimal("0.50"),
@@ -208,8 +208,8 @@ def _block(tape: Tape, at: int) -> TradeBlock:
 
 
 def shares(work: Callable[[], object]) -> dict[str, float]:
-    """Shares of one run's time by function, the largest ones; compiled code counts to the function that calls it."""
-    profile = cProfile.Profile()
+    """Shares of one run's processor time by function, the largest; compiled code counts to the one that calls it."""
+    profile = cProfile.Profile(time.process_time)
     profile.enable()
     work()
     profile.disable()
