@@ -102,7 +102,7 @@ def _position_row(row: Any, now_ms: int) -> dict[str, Any]:
         "share": numbers.percent(share, 2, signed=True),
         "direction": None if result is None or not result else ("up" if result > 0 else "down"),
         "stop": numbers.exact(row.stop_price, decimals=decimals),
-        "target": numbers.exact(row.target_price, decimals=decimals),
+        "target": numbers.exact(row.target_price, decimals=decimals) if row.target_price else numbers.UNKNOWN,
         "due": times.clock(row.due_ts, now_ms),
         "raw": numbers.plain(row.quantity),
     }

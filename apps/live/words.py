@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-_EXITS: Final = {"stop_loss": "stop loss", "take_profit": "take profit", "max_holding": "holding time over"}
+_EXITS: Final = {
+    "stop_loss": "stop loss",
+    "trailing_stop": "trailing stop",
+    "take_profit": "take profit",
+    "max_holding": "holding time over",
+    "exit_signal": "its strategy said so",
+}
 
 
 def exit_words(reason: str) -> str:

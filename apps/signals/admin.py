@@ -17,6 +17,7 @@ from apps.signals.models import (
     Signal,
     SignalRefusal,
     Strategy,
+    StrategyCall,
     StrategyVersion,
 )
 from apps.staff import numbers
@@ -111,7 +112,7 @@ class StrategyVersionAdmin(Record):
     def get_readonly_fields(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
         return super().get_readonly_fields(request, obj) if obj is not None else []
 
-    def save_form(self, request: HttpRequest, form: StrategyVersionForm, _change: bool) -> StrategyVersion:
+    def save_form(self, request: HttpRequest, form: StrategyVersionForm, **_: bool) -> StrategyVersion:
         """The service stores it, all at once: `save_model` has nothing left to do."""
         row = form.store(request.user.get_username())
         self.message_user(request, f"{row}: {changes_in_words(row)}")
@@ -169,4 +170,18 @@ class SignalRefusalAdmin(Record):
     list_select_related = ["instrument", "strategy_version", "strategy_version__strategy", "session"]
     search_fields = ["instrument__symbol__istartswith", "trigger_key__exact", "trade_id__exact"]
     formats = INDICATORS
+    ordering = ["-ts_event", "-id"]
+
+
+@admin.register(StrategyCall)
+class StrategyCallAdmin(Record):
+    words = (
+        "Trades on which a strategy said that the reason for its entries is gone. Every position that it had opened "
+        "before, and that has not switched this off, was sold with the reason exit_signal. Empty for strategies "
+        "without exit signals of their own."
+    )
+    list_display = ["id", "ts_event", "instrument", "price", "trade_id", "strategy_version", "epoch"]
+    list_filter = ["instrument", "strategy_version"]
+    list_select_related = ["instrument", "strategy_version", "strategy_version__strategy", "epoch"]
+    search_fields = ["instrument__symbol__istartswith", "trade_id__exact"]
     ordering = ["-ts_event", "-id"]

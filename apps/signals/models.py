@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import models
 
-from apps.market.models import PRICE, QUANTITY, Instrument, ShardCursor
+from apps.market.models import PRICE, QUANTITY, FeedEpoch, Instrument, ShardCursor
 from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
 from apps.staff import times
 
@@ -143,15 +143,17 @@ class Signal(models.Model):
 
     class ExitReason(models.TextChoices):
         STOP_LOSS = "stop_loss"
+        TRAILING_STOP = "trailing_stop"
         TAKE_PROFIT = "take_profit"
         MAX_HOLDING = "max_holding"
+        EXIT_SIGNAL = "exit_signal"
 
     session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="signals")
     strategy_version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT)
     book = models.CharField(max_length=32, default=MAIN_BOOK)
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
     kind = models.CharField(max_length=5, choices=Kind.choices)
-    exit_reason = models.CharField(max_length=12, choices=ExitReason.choices, blank=True)
+    exit_reason = models.CharField(max_length=16, choices=ExitReason.choices, blank=True)
     position = models.ForeignKey(Position, on_delete=models.PROTECT, null=True, blank=True, related_name="exit_signals")
     trigger_key = models.CharField(max_length=160)
     ts_event = models.BigIntegerField(help_text="event time of the trigger (ts_due for a time exit), ms")
@@ -214,11 +216,46 @@ class SignalRefusal(models.Model):
         return f"refused {self.instrument} {times.full(self.ts_event)}: {self.reason}"
 
 
+class StrategyCall(models.Model):
+    """A strategy said that the reason for its entries is gone: sell what was opened before this trade.
+
+    Kept, because a fill may become known only after it. The exit signals of positions are made from it.
+    """
+
+    epoch = models.ForeignKey(FeedEpoch, on_delete=models.PROTECT)
+    base = models.ForeignKey(
+        StrategyVersion,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="the version that its sessions began with",
+    )
+    strategy_version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT, related_name="exit_calls")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT)
+    ts_event = models.BigIntegerField(help_text="event time of the trigger, ms")
+    trade_id = models.CharField(max_length=64)
+    price = models.DecimalField(**PRICE, help_text="price of the triggering trade")
+    entry_id = models.CharField(max_length=40, help_text="stream entry: provenance, no part of equality")
+    ts_init = models.BigIntegerField(help_text="wall clock when the ingest received the trigger, ms")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["epoch", "base", "instrument", "ts_event", "trade_id"], name="call_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.strategy_version} sells {self.instrument} {times.full(self.ts_event)}"
+
+
 class ExitWatch(models.Model):
-    """Up to which stream entry the trades after a fill have been searched for this position's exit."""
+    """Up to which stream entry the trades after a fill have been searched for this position's exit, and what they left.
+
+    `high` and `last_price` are ticks as of that entry: a search that goes on after a restart takes them over.
+    """
 
     position = models.OneToOneField(Position, on_delete=models.CASCADE, related_name="exit_watch")
     scanned_to = models.CharField(max_length=40)
+    high = models.BigIntegerField(default=0, help_text="highest price of a trade since the fill, ticks; 0: none yet")
+    last_price = models.BigIntegerField(null=True, blank=True, help_text="of the last trade before, ticks")
 
     class Meta:
         verbose_name_plural = "exit watches"

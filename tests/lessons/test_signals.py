@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from apps.engine.events import BUY, CoverageStart, WarmupBar
 from apps.engine.model import RaisedSignal
 from apps.engine.shard import ShardEngine, StrategySpec
 from apps.execution.models import VenueOrder
+from apps.outbox.models import OutboxEvent
+from apps.portfolio.models import Account
 from apps.risk.models import OrderIntent
 from apps.signals.models import Signal
 from apps.signals.services import drain
+from tests import factories
 from tests.engine.market_stream import PARAMETERS, SCALE, START_MS, Print, block_of, make_prints, to_entries
 from tests.signals.conftest import tools  # noqa: F401  (a fixture)
 from tests.signals.shards import SYMBOLS, open_shards
@@ -56,6 +61,26 @@ def test_volume_is_the_turnover_of_the_whole_window_and_not_of_one_trade(trades:
     """Each trade is worth 1.25; ten of them reach 12.5, and the signal is raised by the tenth."""
     found = raised(rising(20, 14), [12_500] * trades, quantity=100, turnover_min=12.5)
     assert [signal.trade_id for signal in found] == ["9"] * signals
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stop_that_is_reached_is_sold_and_not_only_carried_along(tools: drain.Tools) -> None:  # noqa: F811
+    """Nobody asks for it: the price reaches the stop on the stream, and there is a signal to sell with its wake-up."""
+    world = open_shards(tools, shard_count=1)
+    instrument = world.epoch.members.get(instrument__symbol="AAAUSDT").instrument
+    position = factories.PositionFactory.create(
+        account=world.account, instrument=instrument, entry_price=Decimal("1.0"), stop_price=Decimal("0.98"),
+        opened_ts=START_MS, trigger_entry="1-0", strategy_version_id=world.session.strategies.get().version_id,
+    )  # fmt: skip
+    Account.objects.update(portfolio_epoch=1)
+    rows = [
+        Print(START_MS + 1_000 * n, "AAAUSDT", price, 1, BUY, str(n)) for n, price in enumerate([9_900, 9_801, 9_800])
+    ]
+    world.publish([("1-0", [CoverageStart(1, START_MS, 0, ["AAAUSDT"], "test"), block_of(rows, 1)])])
+    world.drain_all()
+    found = Signal.objects.get()
+    assert (found.kind, found.exit_reason, found.position, found.trade_id) == ("exit", "stop_loss", position, "2")
+    assert OutboxEvent.objects.get(event_type="SignalRaised").payload == {"signal_id": found.pk}
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

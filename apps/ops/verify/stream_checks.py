@@ -18,8 +18,8 @@ from apps.market.services.longer_bars import LONGER_FIELDS, longer_row, minute_s
 from apps.ops.verify.derived import HASH_MODULUS, DerivedShard, MinuteSum
 from apps.ops.verify.result import Check
 from apps.portfolio.models import TradingSession
-from apps.signals.models import EngineState, Signal, SignalRefusal
-from apps.signals.services.raising import REFUSAL_FIELDS, entry_rows, refusal_of
+from apps.signals.models import EngineState, Signal, SignalRefusal, StrategyCall
+from apps.signals.services.raising import REFUSAL_FIELDS, call_rows, entry_rows, refusal_of
 from apps.signals.services.state import pack_market
 
 BAR_FIELDS = (
@@ -228,6 +228,21 @@ def _compare_signals(check: Check, shard: DerivedShard, session: TradingSession)
     raised = {key: row for key, row in derived.items() if not row.unproven_minutes}
     for key in sorted(raised.keys() | stored.keys()):
         _compare_rows(check, f"signal {key}", raised.get(key), stored.get(key), SIGNAL_FIELDS)
+    _compare_calls(check, shard, last)
     over_holes = {key: refusal_of(row) for key, row in derived.items() if row.unproven_minutes}
     for key in sorted(over_holes.keys() | refused.keys()):
         _compare_rows(check, f"refused signal {key}", over_holes.get(key), refused.get(key), REFUSAL_FIELDS)
+
+
+def _compare_calls(check: Check, shard: DerivedShard, last: tuple[int, int]) -> None:
+    """The exit signals of strategies, with or without a position that they closed."""
+    derived = {call_key(row): row for row in call_rows(shard.cursor.epoch_id, shard.instruments, shard.signals)}
+    of_shard = [row.pk for row in shard.instruments.values()]
+    rows = StrategyCall.objects.filter(epoch_id=shard.cursor.epoch_id, instrument__in=of_shard)
+    stored = {call_key(row): row for row in rows if streams.entry_order(row.entry_id) <= last}
+    for key in sorted(derived.keys() | stored.keys()):
+        _compare_rows(check, f"exit signal {key}", derived.get(key), stored.get(key), ("strategy_version_id", "price"))
+
+
+def call_key(row: StrategyCall) -> tuple[int, int, int, str]:
+    return row.base_id, row.instrument_id, row.ts_event, row.trade_id

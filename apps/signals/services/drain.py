@@ -26,7 +26,7 @@ from apps.outbox.services import record
 from apps.portfolio.models import Reservation
 from apps.signals.models import Signal
 from apps.signals.services import exits, state
-from apps.signals.services.raising import entry_rows, refuse, store_new
+from apps.signals.services.raising import entry_rows, refuse, store_calls, store_new
 from apps.signals.services.schedules import minute_touched, note_evaluated
 from apps.signals.services.state import WarmShard
 
@@ -131,18 +131,15 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
     if rows:
         touched = max((minute_touched(events) for _, events in batch), default=-1)
         warm.evaluated = note_evaluated(cursor, warm.evaluated, touched)
-    found = exits.search(
-        client=tools.reader,
-        segments=tools.segments,
-        warm=warm,
-        batch=exits.admitted(batch, Fence(warm.engine.fence.token)),
-        positions=positions,
-    )
+    found = exits.begin(client=tools.reader, segments=tools.segments, warm=warm, positions=positions)
+    admitted = exits.admitted(batch, Fence(warm.engine.fence.token))
     effects = Effects()
     for entry_id, events in batch:
         step = warm.engine.apply(entry_id, events)
         if step.errors:
             _set_aside(cursor, entry_id, "; ".join(step.errors))
+        for gone in step.failed:
+            log.error("version %d disabled in shard %d: %s %s", gone.version_id, cursor.shard, gone.symbol, gone.words)
         effects.extend(step)
     if rows:
         warm.position = rows[-1][0]
@@ -151,6 +148,8 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
         row for signal in effects.signals for row in entry_rows(signal, warm.instruments[signal.symbol], warm.bindings)
     ]
     refuse([row for row in raised if row.unproven_minutes])
+    calls = store_calls(warm.epoch_id, warm.instruments, effects.signals)
+    found += exits.follow(warm, admitted, calls)
     fresh = store_new([row for row in raised if not row.unproven_minutes] + found)
     for row in fresh:
         record("SignalRaised", signal_id=row.pk)

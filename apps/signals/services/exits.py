@@ -1,9 +1,14 @@
-"""Exits of open positions, found on the stream in the drain."""
+"""Exits of open positions, found on the stream in the drain.
+
+`begin` starts a search for every position that has become known, and takes it through what was read before; `follow`
+takes all searches through a batch. Where a search stood is part of the checkpoint, with the highest price it has seen.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -12,15 +17,20 @@ import redis
 
 from apps.bus import codec, streams
 from apps.engine.events import Event
-from apps.engine.exits import ExitRule, ExitSearch
+from apps.engine.exit_kernel import trailing_parts
+from apps.engine.exits import ExitCall, ExitRule, ExitSearch
 from apps.engine.fence import Fence
+from apps.engine.model import Quote
+from apps.engine.shard import StrategySpec
+from apps.engine.tape import QuoteTape
 from apps.market.segments import read_segments
 from apps.portfolio.models import Account, Position
-from apps.signals.models import ExitWatch, Signal
+from apps.signals.models import ExitWatch, Signal, StrategyCall
 from apps.signals.services.raising import exit_key, exit_row
 from apps.signals.services.state import WarmShard, sessions_of
 
 Batch = list[tuple[str, list[Event]]]
+Calls = Mapping[str, list[ExitCall]]  # stream entry -> the calls that its trades gave
 
 
 def refresh(warm: WarmShard) -> dict[int, Position] | None:
@@ -55,6 +65,10 @@ def rule_of(position: Position) -> ExitRule:
         stop=math.floor(position.stop_price * scale),
         target=math.ceil(position.target_price * scale),
         due_ts=position.due_ts,
+        trailing=trailing_parts(position.trailing_stop_pct),
+        retry_ts=position.retry_ts,
+        version_id=position.strategy_version_id,
+        on_signal=position.exit_on_signal,
     )
 
 
@@ -83,40 +97,130 @@ def admitted(batch: Batch, fence: Fence) -> Batch:
     return [(entry_id, fence.admitted(events)) for entry_id, events in batch]
 
 
-def search(
-    *, client: redis.Redis, segments: Path, warm: WarmShard, batch: Batch, positions: dict[int, Position] | None
-) -> list[Signal]:
-    """Exit rows found in `batch`, and, for positions that have just become known, in what was read before it.
+# --- searches ---------------------------------------------------------------------------------------------------------
 
-    Called before `warm.position` moves over the batch.
+
+def begin(
+    *, client: redis.Redis, segments: Path, warm: WarmShard, positions: dict[int, Position] | None
+) -> list[Signal]:
+    """Search for exits of exactly these positions from now on (None: as before). Returns exits found in the past.
+
+    Called before a batch is applied: what the engine remembers must end where `warm.position` says.
     """
+    if positions is None:
+        return []
+    warm.searches = {pk: found for pk, found in warm.searches.items() if pk in positions}
+    watches = {row.position_id: row for row in ExitWatch.objects.filter(position__in=positions)}
     rows: list[Signal] = []
-    if positions is not None:
-        warm.searches = {pk: found for pk, found in warm.searches.items() if pk in positions}
-        watched = dict(ExitWatch.objects.filter(position__in=positions).values_list("position", "scanned_to"))
-        for pk, position in positions.items():
-            if pk not in warm.searches:
-                warm.searches[pk] = _begin(warm, position, watched.get(pk))
-                if not watched.get(pk) and position.exit_attempts == 0:
-                    past = history(client, segments, warm, position.trigger_entry)
-                    rows += _feed(warm, pk, past)
-    for pk in list(warm.searches):
-        rows += _feed(warm, pk, batch)
+    for pk, position in positions.items():
+        if pk in warm.searches:
+            warm.searches[pk].rule = rule_of(position)  # a further fill of its entry moves its stop
+        elif pk in watches and watches[pk].scanned_to == warm.position:
+            warm.searches[pk] = _resumed(warm, position, watches[pk])
+        else:
+            rows += _from_the_past(client, segments, warm, position, watches.get(pk))
     return rows
 
 
-def _begin(warm: WarmShard, position: Position, scanned_to: str | None) -> ExitSearch:
-    """A search that has seen nothing yet; one that goes on after a restart starts from the price of the open bar."""
-    bar = warm.engine.symbols[position.instrument.symbol].builder.bar
+def _search(position: Position, watch: ExitWatch | None) -> ExitSearch:
     price = int(position.entry_price * 10**position.instrument.price_decimals)
-    return ExitSearch(rule_of(position), last_price=bar.close if scanned_to and bar else price)
+    known = price if watch is None or watch.last_price is None else watch.last_price
+    return ExitSearch(rule_of(position), last_price=known, high=watch.high if watch else 0)
 
 
-def _feed(warm: WarmShard, position_id: int, entries: Iterable[tuple[str, list[Event]]]) -> list[Signal]:
+def _resumed(warm: WarmShard, position: Position, watch: ExitWatch) -> ExitSearch:
+    """After a restart: as it stood at the checkpoint that the shard, too, goes on from."""
+    search, state = _search(position, watch), warm.engine.symbols[position.instrument.symbol]
+    search.quotes = QuoteTape.from_rows(state.quotes.rows())
+    search.follow_on(state.builder.token, state.builder.ordinal)
+    return search
+
+
+def _from_the_past(
+    client: redis.Redis, segments: Path, warm: WarmShard, position: Position, watch: ExitWatch | None
+) -> list[Signal]:
+    """A fill that becomes known late is searched from its trigger on, one whose exit failed from its last watch on."""
+    search = _search(position, watch)
+    warm.searches[position.pk] = search
+    past = history(client, segments, warm, watch.scanned_to if watch else position.trigger_entry)
+    if watch:
+        scanned = streams.entry_order(watch.scanned_to)
+        past = (row for row in past if streams.entry_order(row[0]) > scanned)
+    else:
+        known = _quote_at_entry(position)
+        if known is not None:
+            search.quotes.add(known)
+    found = _feed(warm, position.pk, past, _stored_calls(warm, position))
+    if not search.quotes.rows():
+        search.quotes = QuoteTape.from_rows(warm.engine.symbols[search.rule.symbol].quotes.rows())
+    return found
+
+
+def _quote_at_entry(position: Position) -> Quote | None:
+    """The quote in force when the position's entry was triggered: later ones stand on the stream from there on."""
+    signal = (
+        Signal.objects.filter(
+            session=position.account.session_id, book=position.account.book, instrument=position.instrument,
+            kind=Signal.Kind.ENTRY, entry_id=position.trigger_entry, ts_event__lte=position.opened_ts,
+            quote_ts__isnull=False,
+        )
+        .order_by("-ts_event", "-pk")
+        .first()
+    )  # fmt: skip
+    if signal is None or signal.quote_ts is None:
+        return None
+    prices, sizes = 10**position.instrument.price_decimals, 10**position.instrument.quantity_decimals
+    bid, ask = int((signal.bid or 0) * prices), int((signal.ask or 0) * prices)
+    return Quote(
+        signal.quote_ts, bid, int((signal.bid_quantity or 0) * sizes), ask, int((signal.ask_quantity or 0) * sizes)
+    )
+
+
+def follow(warm: WarmShard, batch: Batch, calls: Iterable[StrategyCall]) -> list[Signal]:
+    """Exit rows that the searches find in a batch, with the calls that it gave."""
+    by_base: dict[tuple[str, int], dict[str, list[ExitCall]]] = defaultdict(lambda: defaultdict(list))
+    for row in calls:
+        place = (row.instrument.symbol, row.base_id)
+        by_base[place][row.entry_id].append(ExitCall(row.ts_event, row.trade_id))
+    rows: list[Signal] = []
+    for pk in list(warm.searches):
+        rule = warm.searches[pk].rule
+        own: dict[str, list[ExitCall]] = defaultdict(list)
+        for base in bases_of(warm.engine.specs, rule.version_id):
+            for entry_id, found in by_base.get((rule.symbol, base), {}).items():
+                own[entry_id] += found
+        rows += _feed(warm, pk, batch, own)
+    return rows
+
+
+def bases_of(specs: Iterable[StrategySpec], version_id: int) -> set[int]:
+    """The versions with which sessions began that this one was, or came to be, in force for."""
+    return {
+        spec.version_id
+        for spec in specs
+        if version_id in {spec.version_id, *(stage.version_id for stage in spec.schedule)}
+    }
+
+
+def _stored_calls(warm: WarmShard, position: Position) -> Calls:
+    """What its strategy has said since the position was opened."""
+    found: dict[str, list[ExitCall]] = defaultdict(list)
+    rows = StrategyCall.objects.filter(
+        epoch_id=warm.epoch_id,
+        base__in=bases_of(warm.engine.specs, position.strategy_version_id),
+        instrument=position.instrument,
+        ts_event__gt=position.opened_ts,
+    )
+    for entry_id, ts_event, trade_id in rows.order_by("pk").values_list("entry_id", "ts_event", "trade_id"):
+        found[entry_id].append(ExitCall(ts_event, trade_id))
+    return found
+
+
+def _feed(warm: WarmShard, position_id: int, entries: Iterable[tuple[str, list[Event]]], calls: Calls) -> list[Signal]:
     """The exit row if the search ends in `entries`; the search is over then."""
     running = warm.searches[position_id]
     for entry_id, events in entries:
-        raised = running.feed(entry_id, events)
+        raised = running.feed(entry_id, events, calls.get(entry_id, ()))
         if raised is not None:
             del warm.searches[position_id]
             position = Position.objects.select_related("account__session").get(pk=position_id)
@@ -128,8 +232,15 @@ def _feed(warm: WarmShard, position_id: int, entries: Iterable[tuple[str, list[E
 
 
 def save_watches(warm: WarmShard) -> None:
-    """Remember how far each search has come: part of the checkpoint."""
-    rows = [ExitWatch(position_id=pk, scanned_to=warm.position) for pk in warm.searches]
+    """Remember how far each search has come and what it has seen: part of the checkpoint."""
+    rows = [
+        ExitWatch(position_id=pk, scanned_to=warm.position, high=search.high, last_price=search.last_price)
+        for pk, search in warm.searches.items()
+    ]
     ExitWatch.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["position"], update_fields=["scanned_to"], batch_size=500
+        rows,
+        update_conflicts=True,
+        unique_fields=["position"],
+        update_fields=["scanned_to", "high", "last_price"],
+        batch_size=500,
     )

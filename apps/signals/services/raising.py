@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from apps.engine.desk.deciding import entry_key as trigger_key
 from apps.engine.model import Quote, RaisedExit, RaisedSignal, Scale
 from apps.market.models import Instrument
 from apps.portfolio.models import Position
-from apps.signals.models import SessionStrategy, Signal, SignalRefusal
+from apps.signals.models import SessionStrategy, Signal, SignalRefusal, StrategyCall
 
 REFUSAL_FIELDS: Final = (
     "session_id", "strategy_version_id", "book", "instrument_id", "trigger_key", "ts_event", "trade_id", "price",
@@ -44,7 +45,7 @@ def scale_of(instrument: Instrument) -> Scale:
 
 
 def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[SessionStrategy]) -> list[Signal]:
-    """One row per session and book that began with the version, of the version that is in force."""
+    """One row per session and book that began with the version, of the version in force. An exit gives none."""
     scale = scale_of(instrument)
     median = raised.median_price
     return [
@@ -71,7 +72,7 @@ def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[Sess
             **quote_fields(raised.quote, scale),
         )
         for binding in bindings
-        if binding.version_id == raised.base_version_id
+        if binding.version_id == raised.base_version_id and raised.kind == Signal.Kind.ENTRY
     ]
 
 
@@ -84,6 +85,37 @@ def refuse(rows: list[Signal]) -> None:
     """Store signals that are not raised because their window holds UNPROVEN minutes. Each once."""
     refusals = [refusal_of(row) for row in rows]
     SignalRefusal.objects.bulk_create(refusals, ignore_conflicts=True, batch_size=500)
+
+
+def call_rows(
+    epoch_id: int, instruments: Mapping[str, Instrument], signals: Iterable[RaisedSignal]
+) -> list[StrategyCall]:
+    """The exit signals among these as rows, unsaved."""
+    return [
+        StrategyCall(
+            epoch_id=epoch_id,
+            base_id=raised.base_version_id,
+            strategy_version_id=raised.version_id,
+            instrument=instruments[raised.symbol],
+            ts_event=raised.ts_event,
+            trade_id=raised.trade_id,
+            price=scale_of(instruments[raised.symbol]).price(raised.price),
+            entry_id=raised.entry_id,
+            ts_init=raised.ts_init,
+        )
+        for raised in signals
+        if raised.kind == Signal.Kind.EXIT
+    ]
+
+
+def store_calls(
+    epoch_id: int, instruments: Mapping[str, Instrument], signals: Iterable[RaisedSignal]
+) -> list[StrategyCall]:
+    """Store the exit signals among these, each once; returns all of them, also those that were there."""
+    rows = call_rows(epoch_id, instruments, signals)
+    if rows:
+        StrategyCall.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
+    return rows
 
 
 def exit_row(raised: RaisedExit, instrument: Instrument, position: Position, attempt: int) -> Signal:
