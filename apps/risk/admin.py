@@ -225,7 +225,7 @@ class TierChangeAdmin(Record):
             self.message_user(request, str(refused), level=messages.ERROR)
             return redirect("admin:risk_tierchange_changelist")
 
-    def save_form(self, request: HttpRequest, form: TierChangeForm, _change: bool) -> TierChange:
+    def save_form(self, request: HttpRequest, form: TierChangeForm, **_: bool) -> TierChange:
         """The service stores the move, all at once: `save_model` has nothing left to do."""
         data = form.cleaned_data
         row = move_by_hand(
@@ -240,6 +240,9 @@ class TierChangeAdmin(Record):
 
     def save_model(self, _request: HttpRequest, _obj: TierChange, _form: Any, _change: bool) -> None:
         """Stored by `save_form`."""
+
+    def save_related(self, *_: Any) -> None:
+        """Nothing hangs on the form."""
 
 
 @admin.register(RiskDecision)

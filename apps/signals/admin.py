@@ -121,6 +121,9 @@ class StrategyVersionAdmin(Record):
     def save_model(self, _request: HttpRequest, _obj: StrategyVersion, _form: Any, _change: bool) -> None:
         """Stored by `save_form`."""
 
+    def save_related(self, *_: Any) -> None:
+        """Nothing hangs on the form."""
+
 
 @admin.register(ParameterSchedule)
 class ParameterScheduleAdmin(Record):

@@ -99,19 +99,19 @@ def test_before_anything_was_read_a_change_is_in_force_from_the_first_trade_on(t
     assert stored(world) == derived(world, market(BUSY_SEED))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_cut_and_every_death_gives_what_the_schedule_says(tools: drain.Tools, seed: int) -> None:
     """Shards are drained unevenly, processes vanish, and twice somebody changes the version in between."""
     dice = random.Random(seed)
     world = open_shards(tools)
     entries, waiting = market(BUSY_SEED), market(BUSY_SEED)
-    changes = [eager(2), eager(1)]
+    changes = [(0.4, eager(2)), (0.8, eager(1))]  # with how much of the market still to come
     while waiting:
-        count = dice.randrange(1, 80)
+        count = dice.randrange(1, 10)
         world.publish(waiting[:count])
         waiting = waiting[count:]
-        if changes and dice.random() < 0.3 and len(waiting) < len(entries) * 0.8:
-            change(world, changes.pop())
+        if changes and len(waiting) < len(entries) * changes[-1][0]:
+            change(world, changes.pop()[1])
         for shard in dice.sample(range(world.shard_count), dice.randrange(world.shard_count + 1)):
             if dice.random() < 0.3:
                 drain.forget()
@@ -144,7 +144,7 @@ def helper() -> Iterator[Callable[[Callable[[], Any]], Future[Any]]]:
 
 def waits_for_a_lock() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])
 
 

@@ -82,7 +82,7 @@ def add_version(
 
     The first version of a strategy starts from its defaults. Raises `VersionRefused`.
     """
-    _refuse_nameless(author, reason)
+    refuse_nameless(author, reason)
     module_of(name)  # loading a strategy takes seconds: not in a transaction
     with transaction.atomic():
         strategy = _locked(name)
@@ -101,7 +101,8 @@ def version_with(
         return known or _next(strategy, newest_version(strategy), dict(parameters), author, reason, engine_hash)
 
 
-def _refuse_nameless(author: str, reason: str) -> None:
+def refuse_nameless(author: str, reason: str) -> None:
+    """Raises `VersionRefused` unless both are given and fit their columns."""
     if not author.strip() or len(author) > AUTHOR_MAX:
         raise VersionRefused(f"say who makes the version, in 1 to {AUTHOR_MAX} characters")
     if not reason.strip() or len(reason) > REASON_MAX:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
 
+from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import MAIN_BOOK
 from apps.portfolio.selectors import current_session
 from apps.signals.models import SessionStrategy, Strategy, StrategyVersion
@@ -22,6 +22,7 @@ from apps.signals.services.versions import (
     module_of,
     newest_version,
     parse_assignments,
+    refuse_nameless,
 )
 from apps.staff import times
 
@@ -101,13 +102,9 @@ class Command(BaseCommand):
 
     def _use(self, options: dict[str, Any]) -> tuple[Any, list[str]]:
         version = _version(options["strategy"], options["version"])
-        with transaction.atomic():
-            row = change_version(
-                binding=_binding(version),
-                version=version,
-                set_by=_person(options["author"]),
-                reason=" ".join(options["reason"].split()),
-            )
+        who, why = _person(options["author"]), " ".join(options["reason"].split())
+        refuse_nameless(who, why)
+        row = retry_tx(lambda: change_version(binding=_binding(version), version=version, set_by=who, reason=why))
         found = {"session": row.session_id, "version": version.version, "from_minute": row.from_minute}
         return found, [f"{version} judges from {times.minute_text(row.from_minute)} on: {row.reason}"]
 
