@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db.models import Min
+from django.db.models import Max, Min
 
 from apps.bus.streams import START
 from apps.engine.model import Scale
-from apps.market.models import EpochInstrument, FeedEpoch, Instrument, ShardCursor
+from apps.market.models import ArchivedShard, EpochInstrument, FeedEpoch, Instrument, ShardCursor
 
 
 def current_epoch() -> FeedEpoch | None:
@@ -44,6 +44,12 @@ def unread_shards(*, epoch_id: int) -> bool:
     """Whether a shard with symbols has read nothing yet, so that nobody can say how far it is."""
     shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
     return ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards, seen_through=START).exists()
+
+
+def archive_failures(*, epoch_id: int) -> int | None:
+    """Attempts to archive that failed in a row, of the shard that is worst; None if none was made yet."""
+    found: int | None = ArchivedShard.objects.filter(epoch_id=epoch_id).aggregate(worst=Max("failures"))["worst"]
+    return found
 
 
 def _slowest(epoch_id: int, name: str) -> int | None:

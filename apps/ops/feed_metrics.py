@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from apps.bus.feed import FeedReport
 from apps.bus.feed_details import FeedDetails, read_details
 from apps.market import coverage, feed_history
+from apps.market.selectors import archive_failures
 from apps.ops.selectors.feed import client
 from apps.staff import times
 
@@ -34,6 +35,9 @@ def families(epoch_id: int, report: FeedReport | None) -> list[Metric]:
         ("cdb_feed_swept_age_seconds", "How far the comparison with klines is behind, worst symbol"): _swept(epoch_id),
         ("cdb_feed_standby", "1 if a second ingest waits to take over"): _standby(_details(epoch_id)),
         ("cdb_feed_blocked_channels", "Channels that the exchange refuses"): _refused(report),
+        ("cdb_archive_failures", "Attempts to archive that failed in a row, worst shard"): archive_failures(
+            epoch_id=epoch_id
+        ),
     }
     found: list[Metric] = [
         _labelled("cdb_feed_gaps", "Gaps of this feed epoch by what became of them", "status", gaps),

@@ -25,6 +25,7 @@ from apps.market.archive.moving import SLICE_MS
 from apps.market.archive.pruning import Pruned, prune
 from apps.market.archive.reading import read_tapes
 from apps.market.models import ArchivedShard, Coverage, FeedEpoch, ShardCursor
+from apps.market.selectors import archive_failures
 from tests import factories
 from tests.market import archives
 from tests.market.archives import FIRST_DAY, START_MS, SYMBOLS, WALL_MS, make_stream, never
@@ -166,6 +167,7 @@ def test_a_failure_is_a_row_and_is_tried_again(epoch: FeedEpoch) -> None:
         row = ArchivedShard.objects.get(epoch=epoch, shard=0)
         assert row.failures == attempt
         assert "File exists" in row.error
+        assert archive_failures(epoch_id=epoch.pk) == attempt
     code, text = archive("status")
     assert code == 1
     assert "FAILED 2 times in a row" in text
