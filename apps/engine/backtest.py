@@ -20,6 +20,7 @@ import numpy as np
 from apps.engine.desk.account import Desk, DeskDecision, DeskEnd, DeskOrder, DeskPosition, ExitPlan, PaperSettings
 from apps.engine.desk.book import MarkSet
 from apps.engine.desk.deciding import Circumstances, Terms, Trigger, entry_key
+from apps.engine.desk.valuing import Valued, equity_at
 from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
 from apps.engine.kernel import Array
 from apps.engine.matching import TopOfBook
@@ -312,15 +313,14 @@ class Backtest:
             return
         minutes = np.arange(self._equity_minute, until_ms // MINUTE_MS, dtype=np.int64)
         self._equity_minute = until_ms // MINUTE_MS
-        held = {position.symbol for position in self.desk.positions.values()}
+        held, cash = self.desk.positions.values(), self.desk.cash
         if not held:
-            cash = self.desk.cash
-            self.result.equity += [(int(minute), cash) for minute in minutes]
+            self.result.equity += [(minute, cash) for minute in minutes.tolist()]
             return
-        closes = {symbol: self._windows[symbol].closes(minutes) for symbol in held}
-        for index, minute in enumerate(minutes):
-            marks = {symbol: self._price(symbol, int(column[index])) for symbol, column in closes.items()}
-            self.result.equity.append((int(minute), self.desk.equity(marks)))
+        closes = {symbol: self._windows[symbol].closes(minutes).tolist() for symbol in {row.symbol for row in held}}
+        terms = self.setup.terms
+        valued = [Valued(row.holding.quantity, terms[row.symbol].price_decimals, closes[row.symbol]) for row in held]
+        self.result.equity += zip(minutes.tolist(), equity_at(cash, valued), strict=True)
         self.result.exposed_minutes += len(minutes)
 
     def _price(self, symbol: str, ticks: int) -> Decimal:

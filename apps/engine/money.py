@@ -16,6 +16,7 @@ from decimal import (
     DivisionByZero,
     InvalidOperation,
     Overflow,
+    getcontext,
     localcontext,
 )
 from functools import wraps
@@ -26,7 +27,8 @@ FEE_STEP: Final = Decimal("1e-8")
 ZERO: Final = Decimal(0)
 ONE: Final = Decimal(1)
 
-_WIDE: Final = Context(prec=80, traps=[InvalidOperation, DivisionByZero, Overflow])
+_DIGITS: Final = 80
+_WIDE: Final = Context(prec=_DIGITS, traps=[InvalidOperation, DivisionByZero, Overflow])
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -37,6 +39,8 @@ def exact(function: Callable[Args, Result]) -> Callable[Args, Result]:
 
     @wraps(function)
     def run(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        if getcontext().prec == _DIGITS:  # called by one of these: entering again costs more than most sums
+            return function(*args, **kwargs)
         with localcontext(_WIDE):
             return function(*args, **kwargs)
 
