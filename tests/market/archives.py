@@ -63,10 +63,11 @@ def _block(dice: random.Random, symbol: str, ordinal: int, now: int, count: int,
 
 
 def write_segments(root: Path, entries: Iterable[Entry], *, epoch: int = EPOCH, shard: int = SHARD) -> None:
-    """As one drain would, a frame per entry."""
+    """As one drain would, some entries per frame."""
     writer = SegmentWriter(root, epoch, shard)
-    for entry_id, events in entries:
-        writer.append([(entry_id, codec.encode(events))])
+    packed = [(entry_id, codec.encode(events)) for entry_id, events in entries]
+    for first in range(0, len(packed), 4):
+        writer.append(packed[first : first + 4])
     writer.close()
 
 

@@ -19,6 +19,7 @@ from apps.engine.shard import ShardEngine
 from apps.market.archive import layout, moving
 from apps.market.archive.collecting import Standing
 from apps.market.archive.layout import QUOTES, TRADES, ArchiveBusy, ArchiveError, Folder, locked
+from apps.market.archive.segments import SegmentReader
 from apps.market.archive.tables import merge, rows_of
 from apps.market.segments import SegmentWriter
 from tests.market import archives
@@ -228,6 +229,51 @@ def test_what_a_replaced_ingest_wrote_is_left_out(tmp_path: Path) -> None:
     archives.move_all(tmp_path / "archive", tmp_path / "segments")
     found = archives.rows(tmp_path / "archive")
     assert found["entry_ms"].to_list() == [3]
+
+
+@pytest.mark.parametrize(
+    ("ordinal", "ts", "late"),
+    [(3, START_MS + 5, []), (6, START_MS + 5, [True]), (6, START_MS + 60_000, [False])],
+    ids=["counted as lost already", "its minute was passed", "in time"],
+)
+def test_a_watermark_closes_minutes_and_settles_what_was_lost(
+    tmp_path: Path, ordinal: int, ts: int, late: list[bool]
+) -> None:
+    """The watermark says that five trades were published up to here; the first one came."""
+    symbol = SYMBOLS[0]
+    cover = CoverageStart(1, START_MS, 0, [symbol], "test")
+    first = TradeBlock(symbol, 1, 1, 5, [START_MS], [77], [1], [1], ["a"])
+    passed = Watermark(1, START_MS + 60_000, 5, {symbol: 5})
+    second = TradeBlock(symbol, 1, ordinal, 5, [ts], [78], [1], [1], ["b"])
+    archives.write_segments(tmp_path / "segments", [("1-0", [cover, first]), ("2-0", [passed]), ("3-0", [second])])
+    archives.move_all(tmp_path / "archive", tmp_path / "segments")
+    found = archives.rows(tmp_path / "archive")
+    assert found.filter(pl.col("trade_id") == "b")["late"].to_list() == late
+
+
+def test_a_part_that_nothing_knows_of_is_cleared_away(tmp_path: Path) -> None:
+    archives.write_segments(tmp_path / "segments", STREAM)
+    step = mover(tmp_path / "archive", tmp_path / "segments")
+    step.collect(enough=never, whole=True)
+    known = next(step.files.path.glob("*.parquet"))
+    known.with_name("000000000000001-000000.trades.parquet").write_bytes(known.read_bytes())
+    parts = set(mover(tmp_path / "archive", tmp_path / "segments").files.path.glob("*.parquet"))
+    assert len(parts) == sum(len(part.rows) for part in step.state.parts.values())
+
+
+@pytest.mark.parametrize("stop", range(0, len(STREAM), 7))
+def test_entries_of_overlapping_files_come_once_and_reading_goes_on_anywhere(tmp_path: Path, stop: int) -> None:
+    """Two drains read the same in part; the reader stops after any entry, within a frame too."""
+    ids = [entry_id for entry_id, _ in STREAM]
+    for first, last in ((0, 70), (61, len(STREAM))):
+        archives.write_segments(tmp_path, STREAM[first:last])
+    place = (tmp_path, archives.EPOCH, archives.SHARD)
+    reader = SegmentReader(*place, position="0-0", offsets={})
+    giving = iter(reader)
+    before = [next(giving)[0] for _ in range(stop + 1)]
+    assert before == ids[: stop + 1]
+    following = SegmentReader(*place, position=ids[stop], offsets=reader.offsets)
+    assert [entry_id for entry_id, _ in following] == ids[stop + 1 :]
 
 
 def test_a_symbol_that_the_shard_does_not_follow_is_left_out(tmp_path: Path) -> None:
