@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from apps.backtest.comparing import APPROVED, DENIED, REFUSED, Decided, Outcome, shared_key
+from apps.backtest.recorded import Told
+from apps.engine.desk.book import MarkSet
+from apps.engine.risk.values import TradingState
 from apps.execution.models import Order, OrderStatus
 from apps.portfolio.models import MAIN_BOOK, Account, Position
 from apps.risk.models import OrderIntent, RiskDecision
+from apps.risk.selectors import limits_of
 from apps.signals.models import Signal, SignalRefusal
 
 
@@ -26,6 +30,48 @@ def decided_between(account: Account, first_ms: int, end_ms: int) -> list[Decide
     orders = {row.intent.decision_id: row for row in placed}
     found = [_decided(row, entries, intents.get(row.pk), orders.get(row.pk)) for row in rows]
     return found + _refused(account, first_ms, end_ms)
+
+
+def told_until(account: Account, end_ms: int) -> dict[str, Told]:
+    """What every decision before `end_ms` was told, by the trigger key that a simulation gives it."""
+    rows = list(
+        RiskDecision.objects.filter(account=account, book=account.book, ts_event__lt=end_ms)
+        .select_related("signal__position", "limits")
+        .order_by("sequence")
+    )
+    entries = _entry_keys({row.signal.position.opened_by for row in rows if row.signal.position})
+    placed = (
+        Order.objects.filter(intent__decision__in=rows).select_related("intent").prefetch_related("trades", "events")
+    )
+    orders = {row.intent.decision_id: row for row in placed}
+    return {
+        _simulated_key(row.signal, entries): Told(
+            feed_age_ms=row.feed_age_ms,
+            signal_age_ms=row.signal_age_ms,
+            marks=MarkSet.from_json(row.marks),
+            limits=limits_of(row.limits),
+            trading_state=TradingState(row.trading_state),
+            sequence=row.sequence,
+            ended=_ended(orders.get(row.pk)),
+            expired=row.pk in orders and orders[row.pk].status == OrderStatus.EXPIRED,
+        )
+        for row in rows
+    }
+
+
+def _ended(order: Order | None) -> int | None:
+    """The account's number of an order's last fill, or of the event that freed what it had promised."""
+    if order is None:
+        return None
+    numbers = [trade.sequence for trade in order.trades.all()]
+    numbers += [event.sequence for event in order.events.all() if event.sequence is not None]
+    return max(numbers, default=None)
+
+
+def _simulated_key(signal: Signal, entries: dict[str, str]) -> str:
+    if signal.position is None:
+        return signal.trigger_key
+    return f"x:{entries.get(signal.position.opened_by, '')}:{signal.trigger_key.rpartition(':')[2]}"
 
 
 def _entry_keys(opened_by: set[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from apps.backtest.recorded import RecordedDesk, Told
 from apps.backtest.report_data import Candles, candles_of, joined
 from apps.backtest.slicing import Slice
 from apps.engine.backtest import Backtest, Setup
@@ -79,10 +80,20 @@ def setup_of(
 
 
 def simulate(
-    setup: Setup, slices: Iterable[Slice], *, go_on: GoOn | None = None, candles: bool = False
+    setup: Setup,
+    slices: Iterable[Slice],
+    *,
+    go_on: GoOn | None = None,
+    candles: bool = False,
+    told: Mapping[str, Told] | None = None,
 ) -> Simulated | None:
-    """Run the slices through the engine. None if `go_on` ended it. Raises TapeError for columns no feed could give."""
+    """Run the slices through the engine. None if `go_on` ended it. Raises TapeError for columns no feed could give.
+
+    `told`: what recorded decisions were told, by trigger key.
+    """
     backtest = Backtest(setup)
+    if told is not None:
+        backtest.desk = RecordedDesk.like(backtest.desk, told, capital=setup.capital)
     bars: dict[str, list[Candles]] = {}
     for chunk, end_ms in slices:
         for symbol, tape in chunk.items():

@@ -122,5 +122,5 @@ class _Writer:
             )  # fmt: skip
         factories.TradeFactory.create(
             order=order, position=position, price=fill.price, quantity=fill.quantity, fee=fill.fee,
-            side=wanted.side.value, ts_event=fill.ts_event,
+            side=wanted.side.value, ts_event=fill.ts_event, sequence=end.sequence,
         )  # fmt: skip

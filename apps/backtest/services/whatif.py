@@ -1,7 +1,8 @@
 """What if: a session's day with other parameters, beside what really happened.
 
 The simulation runs from the session's first archived trade to the end of the day, as if the session had begun with the
-other parameters; what is compared is the day. Without a change it must equal history, and the first difference is told.
+other parameters; what is compared is the day. Where history decided on the same trigger, the simulation is told what
+history was told. Without a change it must equal history, and the first difference is told.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.backtest.comparing import APPROVED, DENIED, REFUSED, Comparison, Decided, Outcome, compare, shared_key
-from apps.backtest.history import account_on, decided_between, fill_in_words, result_between
+from apps.backtest.history import account_on, decided_between, fill_in_words, result_between, told_until
 from apps.backtest.services.judging import Judge, changed
 from apps.backtest.simulating import GoOn, Simulated, simulate, terms_of_spec
 from apps.backtest.slicing import whole_minutes
@@ -130,7 +131,7 @@ def _simulated(
         )
     setup = setup_of_session(account, specs, changes)
     parts = read_tapes(folder, symbols=sorted(specs), from_ms=day_start_ms(days[0]), to_ms=end_ms, late=False)
-    return simulate(setup, whole_minutes(_known(parts)), go_on=go_on)
+    return simulate(setup, whole_minutes(_known(parts)), go_on=go_on, told=told_until(account, end_ms))
 
 
 def _known(parts: Iterator[dict[str, Tape]]) -> Iterator[dict[str, Tape]]:
