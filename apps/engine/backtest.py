@@ -26,6 +26,7 @@ from apps.engine.kernel import Array
 from apps.engine.matching import TopOfBook
 from apps.engine.model import MINUTE_MS, Quote, Scale
 from apps.engine.performance import RoundTrip
+from apps.engine.plans import Plan
 from apps.engine.portfolio import Fill
 from apps.engine.results import Refusal, Result, SimulatedSignal
 from apps.engine.risk.values import Limits
@@ -107,6 +108,7 @@ class Backtest:
         )  # fmt: skip
         self._windows = {symbol: SymbolWindow() for symbol in setup.terms}
         self._unproven: dict[str, dict[int, str]] = {symbol: {} for symbol in setup.terms}
+        self._plans = [spec.plan for spec in setup.strategies]
         self._states: dict[tuple[str, int], Array] = {
             (symbol, number): spec.module.new_state()
             for symbol in setup.terms
@@ -130,8 +132,8 @@ class Backtest:
             self._windows[symbol].load(tape)
             self._unproven[symbol].update(tape.unproven)
             self.result.count(tape)
-            for number, spec in enumerate(self.setup.strategies):
-                for found in self._scan(spec, self._states[symbol, number], tape):
+            for number, plan in enumerate(self._plans):
+                for found in self._scan(plan, self._states[symbol, number], tape):
                     key = entry_key(found.version_id, symbol, found.ts, found.trade_id)
                     self._add(found.ts, _Rank.ENTRY, key, _Entry(symbol, number, found))
         for symbol in self._windows.keys() - chunk.keys():
@@ -156,8 +158,8 @@ class Backtest:
                 raise TapeError(f"{symbol}: trades outside the slice that ends at {end_ms}")
 
     @staticmethod
-    def _scan(spec: StrategySpec, state: Array, tape: Tape) -> Iterator[Found]:
-        return scan_tape(spec, state, tape) if len(tape) else iter(())
+    def _scan(plan: Plan, state: Array, tape: Tape) -> Iterator[Found]:
+        return scan_tape(plan, state, tape) if len(tape) else iter(())
 
     def finish(self) -> Result:
         """The result. Positions and orders that are still open are counted in it, not closed at an invented price."""

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from apps.engine.judging import Columns, Scanner
 from apps.engine.kernel import EXIT, KINDS, MINUTE_MS, Array
-from apps.engine.shard import StrategySpec, same_ms_before
+from apps.engine.plans import Plan
+from apps.engine.shard import same_ms_before
 from apps.engine.tapes import Tape
 
 
@@ -23,9 +24,8 @@ class Found(NamedTuple):
     figures: tuple[float, ...]
 
 
-def scan_tape(spec: StrategySpec, state: Array, tape: Tape) -> Iterator[Found]:
+def scan_tape(plan: Plan, state: Array, tape: Tape) -> Iterator[Found]:
     """Every signal of the strategy on the tape (at least one trade). `state` goes on to the next slice."""
-    plan = spec.plan
     for events, _ in Scanner().scan(plan, state, tape.scale, Columns(tape.ts, tape.price, tape.quantity)):
         for event in events:
             ts = int(tape.ts[event.row])

@@ -19,7 +19,7 @@ from tests.bench.market import HALF_DAY_MINUTES, HALF_DAY_TRADES, Market
 from tests.bench.simulated import end_of, run_backtest, setup_of
 from tests.ingest.processes import REPOSITORY
 
-SLICE_TRADES: Final = 1_000_000
+SLICE_TRADES: Final = 4_000_000  # as a reader of the archive cuts it
 _GIVE_UP_SECONDS: Final = 600
 
 

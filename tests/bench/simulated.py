@@ -82,11 +82,11 @@ def _add_up(ts: Any, price: Any, quantity: Any) -> int:
 
 def scan_all(slices: Slices) -> int:
     """Every symbol's trades through the strategy; gives the number of signals."""
-    signals = 0
+    signals, plan = 0, SPEC.plan
     for symbol in slices[0]:
         state = SPEC.module.new_state()
         for tapes in slices:
-            signals += sum(1 for _ in scan_tape(SPEC, state, tapes[symbol]))
+            signals += sum(1 for _ in scan_tape(plan, state, tapes[symbol]))
     return signals
 
 
@@ -168,10 +168,10 @@ def batches(tape: Tape) -> dict[str, float]:
     """Microseconds for 20 trades of one symbol: all that a live shard does with them, and the scan alone."""
     count = min(BATCHES, len(tape) // BATCH)
     warm = tape.cut(0, len(tape) - count * BATCH) if len(tape) > count * BATCH else tape
-    state = SPEC.module.new_state()
-    list(scan_tape(SPEC, state, warm))
+    state, plan = SPEC.module.new_state(), SPEC.plan
+    list(scan_tape(plan, state, warm))
     parts = [tape.cut(at, at + BATCH) for at in range(len(tape) - count * BATCH, len(tape), BATCH)]
-    scans = [_seconds(lambda part=part: list(scan_tape(SPEC, state, part))) for part in parts]  # type: ignore[misc]
+    scans = [_seconds(lambda part=part: list(scan_tape(plan, state, part))) for part in parts]  # type: ignore[misc]
     engine = ShardEngine({tape.symbol: tape.scale}, [SPEC])
     engine.apply("1-0", [CoverageStart(1, START_MS, 0, [tape.symbol], "benchmark")])
     blocks = [_block(tape, at) for at in range(0, count * BATCH, BATCH)]

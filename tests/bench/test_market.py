@@ -38,7 +38,7 @@ def test_merged_trades_are_in_order_of_time_and_keep_their_ids() -> None:
     for place, tape in enumerate(tapes.values()):
         own = rows["symbol"] == place
         assert np.array_equal(rows["price"][own], tape.price)
-        assert rows["number"][own].tolist() == [int(text) for text in tape.trade_id[:]]
+        assert rows["number"][own].tolist() == [int(tape.trade_id[row]) for row in range(len(tape))]
 
 
 @pytest.mark.parametrize(
