@@ -25,7 +25,7 @@ _GIVE_UP_SECONDS: Final = 600
 
 def lengthen(symbols: int, trades: int, rounds: int = 1) -> dict[str, float]:
     """Nanoseconds per trade, and greatest resident memory in MB, of so many trades over so many symbols."""
-    minutes = SLICE_TRADES // symbols * HALF_DAY_MINUTES // HALF_DAY_TRADES // 9 * 9
+    minutes = min(SLICE_TRADES, trades) // symbols * HALF_DAY_MINUTES // HALF_DAY_TRADES // 9 * 9
     minutes = max(minutes, 9)
     slices = max(trades // (symbols * minutes * HALF_DAY_TRADES // HALF_DAY_MINUTES), 1)
     command = [sys.executable, "-m", "tests.bench.lengthen", *map(str, (symbols, slices, minutes, rounds))]
