@@ -108,6 +108,17 @@ def _trades(tapes: dict[str, Tape]) -> int:
     return sum(len(tape) for tape in tapes.values())
 
 
+def test_a_millisecond_is_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five trades in each of three milliseconds, read two at a time."""
+    monkeypatch.setattr("apps.market.archive.reading.GROUP_ROWS", 2)
+    path = tmp_path / "same.csv"
+    rows = [f"AAAUSDT,{1_700_000_000_000 + number // 5},{number},buy,1.5,2" for number in range(15)]
+    carrying.import_csv(tmp_path / "archive", [write_csv(path, rows)])
+    slices = list(read_tapes(Folder(tmp_path / "archive", "same"), rows_max=1))
+    assert [len(tapes["AAAUSDT"]) for tapes in slices] == [5, 5, 5]
+    assert [len(tapes["AAAUSDT"]) for tapes in read_csv([path], rows_max=2)] == [5, 5, 5]
+
+
 def test_a_small_slice_is_small(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.market.archive.reading.GROUP_ROWS", 16)
     assert max(_trades(tapes) for tapes in read_tapes(folder, rows_max=32)) <= 64
