@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,6 +98,39 @@ def test_these_markets_fire_under_either_version() -> None:
     assert before
     assert set(before) != set(after)
     assert {minute_of(row) - MINUTE for row in after} & set(range(10, 90))
+
+
+class Noting:
+    """A kernel that only closes minutes and notes with which parameters each was closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[tuple[int, int]] = []
+
+    def load(self) -> None:
+        """Nothing is compiled."""
+
+    def roll(self, strategy: Any, parameters: Any, minute: int) -> None:
+        open_minute = int(strategy["minute"][0])
+        self.closed += [(closing, int(parameters[0])) for closing in range(open_minute, minute)]
+        strategy["minute"] = max(open_minute, minute)
+
+
+@pytest.mark.parametrize("minutes", [[100, 101, 108], [100, 102, 102, 108], [108], [100, 103], [103, 104, 107, 108]])
+def test_a_minute_is_closed_with_the_parameters_that_judge_the_minute_after_it(minutes: list[int]) -> None:
+    """For strategies whose sums depend on their parameters, also when nothing trades around the change."""
+    noting: Any = Noting()
+    module = replace(
+        STRATEGIES["momentum"], kernel=noting, pack=lambda found: np.array([found["n"]]), window_minutes=lambda _: 1
+    )
+    plan = Plan(module, [Stage(ALWAYS, 1, {"n": 1}), Stage(103, 2, {"n": 2}), Stage(107, 3, {"n": 3})])
+    state = module.new_state()
+    state["minute"] = 100
+    ts = np.array(minutes) * 60_000
+    for start, end, parameters in plan.pieces(state, ts):
+        for at in ts[start:end]:
+            noting.roll(state, parameters, int(at) // 60_000)
+    expected = [(minute, 1 + (minute + 1 >= 103) + (minute + 1 >= 107)) for minute in range(100, minutes[-1])]
+    assert noting.closed == expected
 
 
 def test_of_two_changes_from_the_same_minute_the_later_one_is_in_force() -> None:
