@@ -73,7 +73,7 @@ class ParityAudit(models.Model):
     compared = models.JSONField(help_text="how many signals, decisions, fills and ends were compared")
     difference = models.JSONField(default=dict, blank=True, help_text="the first difference, with both sides")
     created_at = models.DateTimeField(auto_now_add=True)
-    ended_at = models.DateTimeField()
+    asked_at = models.DateTimeField()
 
     class Meta:
         indexes = [models.Index(fields=["session", "-day"])]

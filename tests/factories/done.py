@@ -247,4 +247,4 @@ class ParityAuditFactory(DjangoModelFactory[ParityAudit]):
         "what": "fill", "key": "e:1:XRPUSDT:1:1", "sequence": 4,
         "recorded": {"price": "0.5"}, "replayed": {"price": "0.6"},
     }  # fmt: skip
-    ended_at = datetime(2023, 11, 15, tzinfo=UTC)
+    asked_at = datetime(2023, 11, 15, tzinfo=UTC)

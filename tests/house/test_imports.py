@@ -28,6 +28,7 @@ ENGINE_MAY_IMPORT = {
     "fractions",
     "functools",
     "hashlib",
+    "heapq",
     "itertools",
     "json",
     "math",

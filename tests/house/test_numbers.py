@@ -12,7 +12,7 @@ from tests.house.sources import Source, python_files
 
 INDICATORS = {
     (model, name) for model in ("signals.Signal", "signals.SignalRefusal") for name in ("change", "rsi", "turnover")
-}
+} | {("risk.TierChange", name) for name in ("lower", "upper")}  # an interval of a share, no money
 MONEY = ("apps/portfolio", "apps/risk", "apps/execution", "apps/engine/risk", "apps/engine/money.py")
 
 

@@ -35,8 +35,8 @@ FRAME = deals_frame("BTCUSDT", [("1.00", "1", 1, 5, "a")], 5)
 class Watched:
     """A running connection and everything it handed over."""
 
-    def __init__(self, url: str, frames_max: int, rotation_seconds: float) -> None:
-        clock = Clock(RATE)
+    def __init__(self, url: str, frames_max: int, rotation_seconds: float, rate: float) -> None:
+        clock = Clock(rate)
         self.inbox = Inbox(frames_max)
         self.tally = Tally(BoundedLog(clock.monotonic))
         transitions = Transitions(1)
@@ -66,9 +66,12 @@ class Watched:
 
 @contextmanager
 def watching(
-    url: str, frames_max: int = FRAMES_MAX, rotation_seconds: float = timeouts.FEED_ROTATION_SECONDS
+    url: str,
+    frames_max: int = FRAMES_MAX,
+    rotation_seconds: float = timeouts.FEED_ROTATION_SECONDS,
+    rate: float = RATE,
 ) -> Iterator[Watched]:
-    watched = Watched(url, frames_max, rotation_seconds)
+    watched = Watched(url, frames_max, rotation_seconds, rate)
     watched.connection.start()
     try:
         yield watched

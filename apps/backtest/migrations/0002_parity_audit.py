@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                     models.JSONField(blank=True, default=dict, help_text="the first difference, with both sides"),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
-                ("ended_at", models.DateTimeField()),
+                ("asked_at", models.DateTimeField()),
                 (
                     "session",
                     models.ForeignKey(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
-from django.utils import timezone
 
 from apps.backtest.models import ParityAudit
 from apps.backtest.services.stream_again import StreamAgain, read_again
@@ -43,8 +42,8 @@ log = logging.getLogger(__name__)
 UNFILLED: Final = (Event.DENY, Event.EXPIRE, Event.CANCEL, Event.REJECT)
 
 
-def audit_day(*, session: TradingSession, day: date, segments: Path | None = None) -> ParityAudit:
-    """Replay the session through the end of a UTC day and store what came of it.
+def audit_day(*, session: TradingSession, day: date, now: datetime, segments: Path | None = None) -> ParityAudit:
+    """Replay the session through the end of a UTC day and store what came of it, asked for at `now`.
 
     Raises `BacktestRefused` if the session decided nothing through that day: an audit that compares nothing proves
     nothing.
@@ -60,7 +59,7 @@ def audit_day(*, session: TradingSession, day: date, segments: Path | None = Non
     if difference is None:
         difference = _result_difference(account, replay, end_ms)
         compared["results"] = 1
-    return _store(session, day, compared | {"entries": again.entries}, difference)
+    return _store(session, day, compared | {"entries": again.entries}, difference, now)
 
 
 def session_of(number: int | None) -> TradingSession:
@@ -79,7 +78,7 @@ def audit_yesterday(*, now: datetime) -> list[ParityAudit]:
     decided = RiskDecision.objects.filter(ts_event__gte=begin_ms, ts_event__lt=end_ms)
     sessions = TradingSession.objects.filter(accounts__decisions__in=decided).distinct().select_related("epoch")
     waiting = sessions.exclude(parity_audits__day=day)
-    return [audit_day(session=session, day=day) for session in waiting.order_by("id")]
+    return [audit_day(session=session, day=day, now=now) for session in waiting.order_by("id")]
 
 
 def _day_end_ms(day: date) -> int:
@@ -289,14 +288,16 @@ def _result_difference(account: Account, replay: Replay, end_ms: int) -> Differe
     return Difference("result", f"account {account.pk}", None, recorded, replayed)
 
 
-def _store(session: TradingSession, day: date, compared: dict[str, int], difference: Difference | None) -> ParityAudit:
+def _store(
+    session: TradingSession, day: date, compared: dict[str, int], difference: Difference | None, now: datetime
+) -> ParityAudit:
     audit = ParityAudit.objects.create(
         session=session,
         day=day,
         holds=difference is None,
         compared=compared,
         difference={} if difference is None else asdict(difference),
-        ended_at=timezone.now(),
+        asked_at=now,
     )
     if difference is not None:
         log.critical(

@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
 from rich.table import Table
 
 from apps.backtest.terminal import OneLineParser, console, one_line
@@ -39,7 +40,7 @@ class Command(BaseCommand):
             day = parse_day(options["day"])
             from apps.backtest.services.parity import audit_day, session_of  # brings numba
 
-            audit = audit_day(session=session_of(options["session"]), day=day)
+            audit = audit_day(session=session_of(options["session"]), day=day, now=timezone.now())
         row = as_json(audit)
         if options["json"]:
             self.stdout.write(json.dumps(row))
