@@ -6,6 +6,7 @@ import cProfile
 import pstats
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,7 +30,7 @@ from tests.bench.market import PARAMETERS, SCALE, START_MS
 ROUNDS: Final = 5
 BATCH: Final = 20
 BATCHES: Final = 2_000
-TOP: Final = 8  # functions named in the table of shares
+TOP: Final = 8  # modules named in the table of shares
 CAPITAL: Final = 100_000
 TAKER_FEE: Final = "0.0005"
 
@@ -208,19 +209,22 @@ def _block(tape: Tape, at: int) -> TradeBlock:
 
 
 def shares(work: Callable[[], object]) -> dict[str, float]:
-    """Shares of one run's processor time by function, the largest; compiled code counts to the one that calls it."""
+    """Shares of one run's processor time by module, the largest; compiled code counts to the module that calls it."""
     profile = cProfile.Profile(time.process_time)
     profile.enable()
     work()
     profile.disable()
-    rows = pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
-    own = {_called(place): figures[2] for place, figures in rows}
-    total = sum(own.values())
-    largest = sorted(own, key=lambda name: own[name], reverse=True)[:TOP]
-    named = {name: own[name] / total for name in largest}
-    return named | {"everything else": 1 - sum(named.values())}
+    own: Counter[str] = Counter()
+    for (path, _, _), figures in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        own[_module(path)] += figures[2]
+    total = own.total()
+    named = {name: seconds / total for name, seconds in own.most_common(TOP)}
+    return named | {"everything else": max(1 - sum(named.values()), 0.0)}
 
 
-def _called(place: tuple[str, int, str]) -> str:
-    path, line, name = place
-    return name if path == "~" else f"{PurePath(path).stem}.{name}:{line}"
+def _module(path: str) -> str:
+    if path == "~":
+        return "built in (decimals, hashes, sorting)"
+    parts = PurePath(path).with_suffix("").parts
+    package = next((name for name in ("numpy", "numba") if name in parts), None)
+    return package or ".".join(parts[parts.index("engine") + 1 :] if "engine" in parts else parts[-1:])
