@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from apps.engine.desk.account import Desk, DeskDecision, DeskEnd, DeskOrder
 from apps.engine.desk.book import Book, Held, MarkSet, Promised
@@ -18,6 +18,8 @@ from apps.engine.desk.deciding import Circumstances, Trigger
 from apps.engine.matching import TopOfBook
 from apps.engine.money import total
 from apps.engine.risk.values import Limits, TradingState
+
+ENDS_KEPT: Final = 64  # decisions are out of the order of event time by far fewer ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,15 @@ class RecordedDesk(Desk):
         try:
             return super().decide(trigger_key=trigger_key, version_id=version_id, trigger=trigger, around=around)
         finally:
-            self.cash, self._ended, self._ahead = cash, self._ahead, []
+            self.cash, self._ahead = cash, []
 
     def book(self) -> Book:
         """What is held and promised now; during a recorded decision, as it was booked then."""
         book = super().book()
         moved = {row.position_id for row in self._ahead}
         held = [row for row in book.positions if row.position_id not in moved]
-        held += [row.held for row in self._ahead if row.held is not None]
+        opened = {row.position_id for row in self._ahead if row.held is None}
+        held += [row.held for row in self._ahead if row.held is not None and row.position_id not in opened]
         return Book(held, [*book.reservations, *(row.promised for row in self._ahead)])
 
     def end(self, order: DeskOrder, quote: TopOfBook | None, *, gap: str = "") -> DeskEnd:
@@ -109,5 +112,6 @@ class RecordedDesk(Desk):
         cash, made = self.cash, self._positions_made
         end = super().end(order, None if was.expired else quote, gap=gap)
         opened = self._positions_made if self._positions_made > made else order.position_id
-        self._ended.append(_Booked(order.trigger_key, promised, opened, held, total([self.cash, -cash])))
+        booked = _Booked(order.trigger_key, promised, opened, held, total([self.cash, -cash]))
+        self._ended = [*self._ended[-ENDS_KEPT:], booked]
         return end
