@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -214,9 +215,9 @@ def world_instrument(world: ShardWorld) -> Any:
 def test_other_engine_sources_than_the_sessions_stop_the_drain(tools: drain.Tools) -> None:
     world = open_shards(tools, shard_count=1)
     world.publish(market(BUSY_SEED)[:3])
-    world.session.strategies.get().version.__class__.objects.update(engine_hash="f" * 64)
+    others = replace(tools, engine_hash="f" * 64)
     with pytest.raises(state.EngineMismatch, match="other engine sources"):
-        drain.drain_once(epoch=world.epoch.pk, shard=0, tools=tools)
+        drain.drain_once(epoch=world.epoch.pk, shard=0, tools=others)
 
 
 def test_a_stored_state_that_cannot_be_read_is_an_error(tools: drain.Tools) -> None:
