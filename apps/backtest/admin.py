@@ -205,6 +205,7 @@ class ParityAuditAdmin(Record):
     )
     list_display = ["id", "session", "day", "holds", named(first_difference, "first_difference", "first difference")]
     list_filter = ["holds"]
+    search_fields = ["session__name"]
     list_select_related = ["session"]
     ordering = ["-id"]
     hidden = frozenset({"difference"})
