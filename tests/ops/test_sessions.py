@@ -6,10 +6,12 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 
 from apps.execution.selectors import venue_of
 from apps.market.models import EpochInstrument, FeedEpoch, ShardCursor
@@ -127,3 +129,9 @@ def test_mixed_quote_currencies_are_refused(rest_url: str) -> None:
         store_instruments(source="live", rows=rows, symbols=["BTCUSDT", "ETHUSDT"])
     with pytest.raises(FeedRefused, match="does not list"):
         store_instruments(source="live", rows=rows, symbols=["NOSUCHUSDT"])
+
+
+@pytest.mark.parametrize(("mode", "tier"), [("live", "LOW_TRUST"), ("demo", "NORMAL")])
+def test_a_session_begins_in_the_tier_that_fits_its_market(rest_url: str, mode: str, tier: str) -> None:
+    call_command("prepare_session", "--mode", mode, "--rest-url", rest_url, stdout=StringIO())
+    assert TradingSession.objects.get().tier == tier

@@ -26,7 +26,8 @@ from apps.staff import times
 
 INITIAL_CASH: Final = Decimal(100_000)
 
-DEFAULT_TIER: Final = "NORMAL"
+FIRST_TIERS: Final = {"live": "LOW_TRUST", "demo": "NORMAL", "replay": "NORMAL"}
+"""What a session begins in if nobody says: on the real market as one that has shown nothing yet."""
 MOMENTUM: Final[dict[str, Any]] = {
     "lookback_minutes": 15,
     "turnover_min": 0,

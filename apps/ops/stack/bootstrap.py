@@ -66,9 +66,9 @@ def collect_static_files() -> bool:
 
 def end_unfit_session(runtime: Runtime, *, new_session: bool) -> None:
     """End the session of the last start if this one asks for another. Before the exchange, which goes on from it."""
-    from apps.ops.services.sessions import DEFAULT_TIER, end_unfit
+    from apps.ops.services.sessions import FIRST_TIERS, end_unfit
 
-    end_unfit(tier=runtime.tier or DEFAULT_TIER, new_session=new_session)
+    end_unfit(tier=runtime.tier or FIRST_TIERS[runtime.mode], new_session=new_session)
 
 
 def prepare_session(runtime: Runtime) -> None:

@@ -14,15 +14,15 @@ from apps.engine.tiers import LADDER
 from apps.market.rest import RestError
 from apps.market.services.feeds import FeedRefused
 from apps.market.services.screener import RuleRefused
-from apps.ops.services.sessions import DEFAULT_TIER, SessionRefused, Wanted, prepare
+from apps.ops.services.sessions import FIRST_TIERS, SessionRefused, Wanted, prepare
 
 
 class Command(BaseCommand):
     help = "Make or continue the trading session: instruments, feed epoch, account, strategy, limits."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--mode", choices=("demo", "replay", "live"), required=True)
-        parser.add_argument("--tier", choices=[str(tier) for tier in LADDER], default=DEFAULT_TIER)
+        parser.add_argument("--mode", choices=list(FIRST_TIERS), required=True)
+        parser.add_argument("--tier", choices=[str(tier) for tier in LADDER], help="what fits the mode, if not given")
         parser.add_argument("--replay-file", action="append", default=[], type=Path)
         parser.add_argument("--rest-url", default=settings.RUNTIME.get("exchange", {}).get("rest_url"))
         parser.add_argument("--seed", type=int, default=1)
@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         wanted = Wanted(
             mode=options["mode"],
-            tier=options["tier"],
+            tier=options["tier"] or FIRST_TIERS[options["mode"]],
             rest_url=options["rest_url"] or settings.EXCHANGE_REST_URL,
             shard_count=settings.SHARD_COUNT,
             engine_hash=settings.ENGINE_HASH,
