@@ -22,7 +22,7 @@ from apps.backtest.slicing import between, whole_minutes
 from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.model import Scale
 from apps.engine.risk.values import Limits
-from apps.engine.tapes import QuoteColumns, Tape
+from apps.engine.tapes import AsciiTexts, QuoteColumns, Tape
 
 WAITING_MAX: Final = 4  # tasks per process that are handed over before their turn
 _COLUMNS: Final = ("ts", "price", "quantity")
@@ -183,19 +183,4 @@ def tape_at(handle: Handle, block: SharedMemory) -> Tape:
     *numbers, side, ids = views
     quotes = None if handle.quotes is None else QuoteColumns(*numbers[len(_COLUMNS) :])
     ts, price, quantity = numbers[: len(_COLUMNS)]
-    return Tape(handle.symbol, handle.scale, ts, price, quantity, side, _Ids(ids), quotes, handle.unproven)
-
-
-class _Ids(Sequence[str]):
-    """Trade ids as text, read from their bytes when asked for."""
-
-    def __init__(self, ids: Any) -> None:
-        self._ids = ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any, /) -> Any:
-        if isinstance(index, slice):
-            return [text.decode() for text in self._ids[index].tolist()]
-        return self._ids[index].decode()
+    return Tape(handle.symbol, handle.scale, ts, price, quantity, side, AsciiTexts(ids), quotes, handle.unproven)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from typing import Final
-
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from django.utils import timezone
@@ -12,8 +9,6 @@ from django.utils import timezone
 from apps.backtest.models import BacktestRun
 from apps.backtest.services import runs
 from apps.engine.timeouts import BACKTEST_HARD_LIMIT_SECONDS, BACKTEST_SOFT_LIMIT_SECONDS
-
-NICENESS: Final = 10  # what trades on this machine goes first
 
 
 # Acknowledged when it begins: a run is taken once, and one that dies with its process is asked for again by a person.
@@ -30,7 +25,6 @@ def run_backtest(run_id: int) -> None:
     run = runs.begin(run_id=run_id, now=timezone.now())
     if run is None:
         return
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     try:
         _run(run)
     except SoftTimeLimitExceeded:
@@ -55,5 +49,4 @@ def _run(run: BacktestRun) -> None:
 def audit_parity() -> None:
     from apps.backtest.services.parity import audit_yesterday  # brings numba
 
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     audit_yesterday(now=timezone.now())

@@ -8,23 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
-from django.core.management.base import CommandParser
 from django.db import DatabaseError, InterfaceError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from apps.backtest.values import BacktestRefused
+from apps.staff.commands import REFUSED
 
-REFUSED: Final = 2
 WIDTH: Final = 160  # of what goes into a file or another program
-
-
-class OneLineParser(CommandParser):
-    """Wrong arguments are one line, as every wrong input here."""
-
-    def error(self, message: str) -> NoReturn:
-        name = (self.prog or "").split()[-1]
-        self.exit(REFUSED, f"cdb: {name}: {message} (`manage.py {name} --help` tells more)\n")
 
 
 @contextmanager

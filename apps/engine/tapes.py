@@ -27,6 +27,21 @@ class Texts(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
+class AsciiTexts(Sequence[str]):
+    """A compact column of ASCII ids (a numpy array of bytes), read when asked for."""
+
+    def __init__(self, ids: npt.NDArray[np.bytes_]) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any, /) -> Any:
+        if isinstance(index, slice):
+            return [text.decode("ascii") for text in self._ids[index].tolist()]
+        return self._ids[index].decode("ascii")
+
+
 @dataclass(frozen=True, slots=True)
 class QuoteColumns:
     """Best bids and asks of one symbol, oldest first: event times in ms, prices in ticks, sizes in steps."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from apps.engine.model import MINUTE_MS, Scale
 from apps.engine.recording import Recording
-from apps.engine.tapes import Int64s, QuoteColumns, Tape
+from apps.engine.tapes import AsciiTexts, Int64s, QuoteColumns, Tape
 from apps.market.archive.blocks import NUMBERS, Columns, FileIds, Options, Stream
 from apps.market.archive.covering import BACKFILLED, UNPROVEN, read_coverage
 from apps.market.archive.layout import COVERAGE, QUOTES, TRADES, ArchiveError, Folder, day_of, days_between, read_meta
@@ -248,20 +248,5 @@ def _recorded(recording: Recording, name: str, rows: Int64s) -> Tape:
         recording.price_ticks[rows],
         recording.quantity_steps[rows],
         recording.sides[rows],
-        _Texts(recording.trade_ids[rows]),
+        AsciiTexts(recording.trade_ids[rows]),
     )
-
-
-class _Texts(Sequence[str]):
-    """A compact column of ASCII ids."""
-
-    def __init__(self, ids: Any) -> None:
-        self._ids = ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any, /) -> Any:
-        if isinstance(index, slice):
-            return [text.decode("ascii") for text in self._ids[index].tolist()]
-        return self._ids[index].decode("ascii")

@@ -98,8 +98,8 @@ _ALL = (
     # Nobody may revoke tasks of, or stop, the process that sends orders: it takes no remote commands.
     Service("trade", WORKERS, lambda *_: _worker("trade", "trade", "--", "worker.enable_remote_control=False")),
     Service("misc", WORKERS, lambda *_: _worker("misc", "misc")),
-    # Simulations take long and all of a core: they have a process of their own, behind everything that trades.
-    Service("study", WORKERS, lambda *_: _worker("study", "study")),
+    # Simulations take long and all of a core: they have a process of their own, and what trades goes first.
+    Service("study", WORKERS, lambda *_: ("nice", "-n", "10", *_worker("study", "study"))),
     Service("steward", WORKERS, _manage("steward")),
     # Whichever of the two holds the lease writes; the other one waits to take over.
     Service("ingest", EDGES, _manage("run_ingest"), 4),

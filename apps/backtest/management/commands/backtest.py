@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
@@ -18,21 +17,17 @@ from rich.table import Table
 from apps.backtest import selectors
 from apps.backtest.models import BacktestRun, RunState
 from apps.backtest.services import runs
-from apps.backtest.terminal import OneLineParser, bar, console, one_line, person, refuse
+from apps.backtest.terminal import bar, console, one_line, person, refuse
 from apps.backtest.values import DEFAULT_CAPITAL, BacktestRefused, Request, parse_request
 from apps.staff import numbers
+from apps.staff.commands import OneLineCommand
 
 NAME = "backtest"
 CANCELLED = 130  # as a shell says of a program that was interrupted
 
 
-class Command(BaseCommand):
+class Command(OneLineCommand):
     help = "Simulate a strategy on recorded trades. The run is kept, with all that it was made of."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = OneLineParser  # Django makes a parser of its own kind and leaves no other way
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_data(parser)

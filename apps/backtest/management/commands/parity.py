@@ -7,13 +7,13 @@ import sys
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 from rich.table import Table
 
-from apps.backtest.terminal import OneLineParser, console, one_line
+from apps.backtest.terminal import console, one_line
 from apps.backtest.values import parse_day
 from apps.staff import numbers
+from apps.staff.commands import OneLineCommand
 
 if TYPE_CHECKING:
     from apps.backtest.models import ParityAudit
@@ -22,13 +22,8 @@ NAME = "parity"
 DIFFERS = 1
 
 
-class Command(BaseCommand):
+class Command(OneLineCommand):
     help = "Do a session's day again from its stream and compare. Exit code 1 if something came out differently."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = OneLineParser  # Django makes a parser of its own kind and leaves no other way
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--day", required=True, metavar="DATE", help="such as 2026-11-21, UTC, of the market")

@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.style import Style
 from rich.table import Table
@@ -18,9 +17,10 @@ from apps.backtest.heat_map import HeatMap, heat_map, page, shade
 from apps.backtest.management.commands.backtest import add_data, add_strategy, request_of
 from apps.backtest.selectors import shown_figure
 from apps.backtest.sweeping import drawn, grid, parse_axes, parse_split
-from apps.backtest.terminal import OneLineParser, bar, console, one_line
+from apps.backtest.terminal import bar, console, one_line
 from apps.backtest.values import BacktestRefused, parse_seed
 from apps.staff import numbers, times
+from apps.staff.commands import OneLineCommand
 
 if TYPE_CHECKING:
     from apps.backtest.services.sweep import Swept
@@ -30,13 +30,8 @@ ROWS_MAX: Final = 20
 COLUMNS: Final = ("result", "round_trips", "win_rate", "max_drawdown")
 
 
-class Command(BaseCommand):
+class Command(OneLineCommand):
     help = "Try parameters on all cores: chosen before a cut in time, proved after it. --set gives the values to try."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = OneLineParser  # Django makes a parser of its own kind and leaves no other way
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_data(parser)

@@ -7,14 +7,14 @@ import sys
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
 from apps.backtest.comparing import Outcome, in_words
-from apps.backtest.terminal import OneLineParser, bar, console, one_line
+from apps.backtest.terminal import bar, console, one_line
 from apps.backtest.values import parse_assignments, parse_day
 from apps.staff import numbers
+from apps.staff.commands import OneLineCommand
 
 if TYPE_CHECKING:
     from apps.backtest.services.whatif import WhatIf
@@ -24,13 +24,8 @@ SHOWN_MAX = 20
 DIFFERS = 1
 
 
-class Command(BaseCommand):
+class Command(OneLineCommand):
     help = "Run a session's day again with other parameters. Without --set it must equal history; exit code 1 if not."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = OneLineParser  # Django makes a parser of its own kind and leaves no other way
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--day", required=True, metavar="DATE", help="such as 2026-11-21, UTC")

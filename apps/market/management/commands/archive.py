@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,6 +24,7 @@ from apps.market.archive.layout import ArchiveError, Folder, checked_key, day_st
 from apps.market.archive.recordings import read_instruments
 from apps.market.models import FeedEpoch
 from apps.market.selectors import current_epoch
+from apps.staff.commands import OneLineCommand, OneLineParser
 
 WIDTH: Final = 160  # of what goes into a file or another program
 HELP: Final = {
@@ -36,20 +36,8 @@ HELP: Final = {
 }
 
 
-class OneLineParser(CommandParser):
-    """Wrong arguments are one line, as every wrong input here."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cdb: archive: {message} (`manage.py archive --help` tells more)\n")
-
-
-class Command(BaseCommand):
+class Command(OneLineCommand):
     help = "Look at archived market data, take it in, give it out, remove what is past its time."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = OneLineParser  # Django makes a parser of its own kind and leaves no other way
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(

@@ -9,7 +9,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 
 from apps.market.coverage import newest_minute
@@ -20,6 +19,7 @@ from apps.ops.feed import inputs, ledger, status, wishes
 from apps.ops.feed.inputs import BadInput
 from apps.ops.services.exchange import exchange_rest
 from apps.ops.services.following import FollowRefused, subscribe, unsubscribe
+from apps.staff.commands import OneLineCommand, OneLineParser
 
 COVERAGE_MINUTES: Final = 60
 COVERAGE_MINUTES_MAX: Final = 31 * 1440
@@ -35,20 +35,8 @@ HELP: Final = {
 }
 
 
-class OneLineParser(CommandParser):
-    """Wrong arguments are one line, as every wrong input here."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cdb: feed: {message} (`manage.py feed --help` tells more)\n")
-
-
-class Command(BaseCommand):
+class Command(OneLineCommand):
     help = "Look at the feed, ask for missing minutes, follow and let go symbols."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = OneLineParser  # Django makes a parser of its own kind and leaves no other way
-        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(
