@@ -83,7 +83,7 @@ def test_a_repaired_minute_changes_its_pattern_and_an_open_table_stays_open(wind
     unproven = window.page.locator(".cdb-ledger rect.cdb-kind-unproven")
     expect(unproven).to_have_count(1)
     Coverage.objects.update(status=Coverage.Status.BACKFILLED)
-    expect(unproven).to_have_count(0)
+    expect(unproven).to_have_count(0, timeout=20_000)  # the picture is drawn anew every few seconds only
     expect(twin).to_have_attribute("open", "")
     expect(window.page.locator(".cdb-ledger")).to_have_attribute("aria-label", re.compile("12 BACKFILLED"))
     window.check("repaired")
