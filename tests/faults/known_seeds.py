@@ -8,4 +8,4 @@ KNOWN_SEEDS: Final[dict[int, str]] = {
     69: "a link left trades out without a word; at the rotation its successor's rows came behind later ones, PROVEN",
     120: "the same with trade ids",
 }
-EVERYDAY_SEEDS: Final = (1, 2, 3, 4)
+EVERYDAY_SEEDS: Final = (1, 2)
