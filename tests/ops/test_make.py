@@ -79,7 +79,8 @@ def test_the_lock_check_names_what_is_wrong(tmp_path: Path, lock: str, asked: st
     (folder / "npm" / "package-lock.json").write_text(
         json.dumps({"packages": {"": {}, "a": {"integrity": "sha512-x"}}})
     )
-    for name, text in (("base", (lock, asked)), ("dev", (GOOD_LOCK, "alpha\n"))):
+    good = (GOOD_LOCK, "alpha\n")
+    for name, text in (("base", (lock, asked)), ("dev", good), ("bench", good)):
         (folder / f"{name}.txt").write_text(text[0])
         (folder / f"{name}.in").write_text(text[1])
     answer = run(sys.executable, REPOSITORY / ".ci" / "locks.py", folder=tmp_path)

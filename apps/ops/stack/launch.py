@@ -33,6 +33,7 @@ def main(name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FLOWER_")}
     environment |= {"CDB_PROCESS_ROLE": service.role, "PYTHONUNBUFFERED": "1", **ONE_THREAD}
     command = service.command(runtime, home)
+    os.nice(service.niceness)
     die_with_parent(signal.SIGKILL, os.getppid())()
     os.execve(command[0], command, environment)  # noqa: S606  (no shell)
 

@@ -31,6 +31,8 @@ class Service:
     stop_signal: signal.Signals = signal.SIGTERM
     role: str = "worker"
     """Decides the statement timeout of its database connections."""
+    niceness: int = 0
+    """How far it steps back behind the others for the processor."""
 
 
 def services(runtime: Runtime) -> tuple[Service, ...]:
@@ -99,7 +101,7 @@ _ALL = (
     Service("trade", WORKERS, lambda *_: _worker("trade", "trade", "--", "worker.enable_remote_control=False")),
     Service("misc", WORKERS, lambda *_: _worker("misc", "misc")),
     # Simulations take long and all of a core: they have a process of their own, and what trades goes first.
-    Service("study", WORKERS, lambda *_: ("nice", "-n", "10", *_worker("study", "study"))),
+    Service("study", WORKERS, lambda *_: _worker("study", "study"), niceness=10),
     Service("steward", WORKERS, _manage("steward")),
     # Whichever of the two holds the lease writes; the other one waits to take over.
     Service("ingest", EDGES, _manage("run_ingest"), 4),
