@@ -62,7 +62,7 @@ install: .venv/installed-base $(PAGES) ## Python environment and front-end libra
 install-dev: .venv/installed-dev $(PAGES)-dev ## The same and what tests and checks need
 
 test: install-dev ## All tests on a PostgreSQL and a Valkey of their own [ARGS="tests/engine -x"]
-	@$(RUN) $(SERVERS) $(BIN)/pytest -m "not stack and not road" $(ARGS)
+	@$(RUN) .ci/test $(ARGS)
 
 test-stack: install-dev ## The libraries' measured pitfalls; run it when a pin changes
 	@$(RUN) $(SERVERS) $(BIN)/pytest -m stack $(ARGS)

@@ -2,7 +2,8 @@
 
 `make test` runs pytest inside `python -m apps.ops.embedded exec --temporary`, with fresh servers already running. A
 bare `pytest` works too: addresses and secrets are made here, and the servers start when the first test asks for a
-database or for Redis, so tests of pure code never wait for them. Django reads its settings once, at import: that is why
+database or for Redis, so tests of pure code never wait for them. Several processes (`pytest -n 2`) share nothing: each
+has servers of its own, whatever its parent was given. Django reads its settings once, at import: that is why
 it is set up here and not by pytest-django, which would do so before this file is read.
 """
 
@@ -19,9 +20,12 @@ from django.conf import settings
 
 from apps.ops.embedded.temporary import TemporaryServers
 
-_OURS = (
-    None if all(os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL", "CDB_DATA_DIR")) else TemporaryServers()
-)
+ADDRESSES = ("DATABASE_URL", "REDIS_URL", "CDB_DATA_DIR")
+
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    for _name in ADDRESSES:
+        os.environ.pop(_name, None)
+_OURS = None if all(os.environ.get(name) for name in ADDRESSES) else TemporaryServers()
 if _OURS:
     os.environ.update(_OURS.environment)
     atexit.register(_OURS.stop)
@@ -39,7 +43,7 @@ def servers() -> dict[str, str]:
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
         if client.dbsize():
             pytest.exit("REDIS_URL names a database that is not empty; the tests would erase it", returncode=2)
-    return {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL", "CDB_DATA_DIR")}
+    return {name: os.environ[name] for name in ADDRESSES}
 
 
 @pytest.fixture(scope="session")

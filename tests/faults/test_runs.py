@@ -16,6 +16,8 @@ from tests.faults.run import Result
 from tests.faults.script import KINDS, KINDS_MAX, KINDS_MIN, PLAY_SECONDS, write
 from tests.faults.struck import struck
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.timeout(400)
 def test_what_the_ledger_claims_is_true_under_every_fault(servers: dict[str, str], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from workers.ingest.lease import Lease
 from workers.ingest.log import BoundedLog
 from workers.ingest.tally import Tally
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.alone, pytest.mark.django_db(transaction=True)]
 
 QUICK = timeouts.LEASE_QUICK_TAKEOVER_SECONDS
 SELF_STOP = timeouts.LEASE_SELF_STOP_SECONDS

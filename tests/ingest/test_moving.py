@@ -18,6 +18,8 @@ from tests.ingest.processes import EPOCH, Exchange, Ingest, Valkey, configuratio
 from tests.ingest.test_worker import MINUTES, START_MS, Road, check_watermarks, make_rows, write_recording
 from workers.ingest.status import Category, State
 
+pytestmark = pytest.mark.alone
+
 SLOW: Final = 150.0  # so that a recording of twenty minutes lasts eight seconds
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.faultproxy import FaultProxy
 from tests.ingest.processes import Exchange, Ingest, Valkey, configuration, wait_until
 
+pytestmark = pytest.mark.alone
+
 HALF_OPEN_MAX_SECONDS = 40
 HALF_FRAME_MAX_SECONDS = 6
 BLOCKED_MAX_SECONDS = 10

@@ -21,7 +21,7 @@ from tests.faultproxy import FaultProxy
 from tests.ingest.leases import database_url, end_sessions, make_epoch
 from tests.ingest.processes import Exchange, Ingest, Valkey, configuration, stream_events, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.alone, pytest.mark.django_db(transaction=True)]
 
 SYMBOLS = [{"symbol": symbol, "price_decimals": 2, "quantity_decimals": 6} for symbol in ("BTCUSDT", "ETHUSDT")]
 

@@ -29,6 +29,8 @@ from apps.ops.stack.runtime import Options, plan_runtime
 from apps.ops.stack.services import SERVERS, services
 from apps.ops.stack.stop import stop_stack
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.road.stack import Stack, wait_until
 
-pytestmark = [pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 
 
 def modes_above(path: Path) -> dict[Path, int]:

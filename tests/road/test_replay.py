@@ -21,7 +21,7 @@ from tests.road import checker, reference
 from tests.road.recordings import make_recording
 from tests.road.stack import Stack
 
-pytestmark = [pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module")
