@@ -22,9 +22,6 @@ from apps.ops.embedded.temporary import TemporaryServers
 
 ADDRESSES = ("DATABASE_URL", "REDIS_URL", "CDB_DATA_DIR")
 
-if os.environ.get("PYTEST_XDIST_WORKER"):
-    for _name in ADDRESSES:
-        os.environ.pop(_name, None)
 _OURS = None if all(os.environ.get(name) for name in ADDRESSES) else TemporaryServers()
 if _OURS:
     os.environ.update(_OURS.environment)
@@ -33,6 +30,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 django.setup()
 # Importing the ASGI application sets Django up once more; that must not take away the handler that caplog reads.
 settings.LOGGING_CONFIG = None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Before other test processes start: they must find neither these servers nor a reason to read settings early."""
+    for name in (*ADDRESSES, "DJANGO_SETTINGS_MODULE"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
