@@ -46,6 +46,7 @@ def told_until(account: Account, end_ms: int) -> dict[str, Told]:
     orders = {row.intent.decision_id: row for row in placed}
     return {
         _simulated_key(row.signal, entries): Told(
+            ts_event=row.ts_event,
             feed_age_ms=row.feed_age_ms,
             signal_age_ms=row.signal_age_ms,
             marks=MarkSet.from_json(row.marks),

@@ -1,25 +1,22 @@
-"""A simulated account that is told, where history decided on the same trigger, what history was told. Pure.
+"""A simulation that is told, where history decided on the same trigger, what history was told. Pure.
 
 Marks, ages, limits and the trading state are facts of the moment in which a decision was taken, and recorded trades do
-not hold them: the marks depend on which minutes had been closed by then, the ages on a wall clock. Nor do they say
-whether a fill was booked before or after another decision, or that an order was too late to be sent.
+not hold them: the marks depend on which minutes had been closed by then, the ages on a wall clock. Nor do they say in
+which order an account did things: a worker that was stopped for a while decides, and books fills, later than others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from typing import Any, Final
+from itertools import accumulate
+from typing import Any
 
 from apps.engine.desk.account import Desk, DeskDecision, DeskEnd, DeskOrder
-from apps.engine.desk.book import Book, Held, MarkSet, Promised
+from apps.engine.desk.book import MarkSet
 from apps.engine.desk.deciding import Circumstances, Trigger
 from apps.engine.matching import TopOfBook
-from apps.engine.money import total
 from apps.engine.risk.values import Limits, TradingState
-
-ENDS_KEPT: Final = 64  # decisions are out of the order of event time by far fewer ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +24,10 @@ class Told:
     """What a recorded decision was told. Ages in ms of wall time; `marks` are the prices of what was held then.
 
     `sequence` is the decision's place in the account's order, `ended` that of its order's end (None: none, or not yet);
-    `expired`: the order ended without a fill.
+    `expired`: the order ended without a fill. `ts_event` is the trigger's event time in ms.
     """
 
+    ts_event: int
     feed_age_ms: int | None
     signal_age_ms: int
     marks: MarkSet
@@ -40,15 +38,40 @@ class Told:
     expired: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Booked:
-    """An end as it was before it was booked: the order's promise, what its position held, and the cash it moved."""
+class RecordedTurns:
+    """Has a simulation do what history did in the order in which history did it.
 
-    trigger_key: str
-    promised: Promised
-    position_id: int | None
-    held: Held | None
-    cash: Decimal
+    `told` is by trigger key. What came after something of a later event time is done at that later time; so the order
+    is history's, and what history did not do has a place in it by its own event time.
+    """
+
+    def __init__(self, told: Mapping[str, Told], *, latency_ms: int) -> None:
+        steps = [(row.sequence, row.ts_event, (key, False)) for key, row in told.items()]
+        steps += [
+            (row.ended, row.ts_event + latency_ms, (key, True)) for key, row in told.items() if row.ended is not None
+        ]
+        steps.sort()
+        reached = accumulate((ts for _, ts, _ in steps), max)
+        self._turns = {
+            step: (when, sequence) for when, (sequence, _, step) in zip(reached, steps, strict=True)
+        }  # fmt: skip
+        self.waits = _joined((ts, self._turns[step][0]) for _, ts, step in steps)
+
+    def turn_of(self, key: str, ends: bool, ts: int) -> tuple[int, int]:
+        """When something is done, and its turn at that time. What history did not do has the first."""
+        when, turn = self._turns.get((key, ends), (ts, 0))
+        return max(when, ts), turn
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The times from an event to when it is done, in ms: in order, without those that are over at once."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        elif first < last:
+            found.append((first, last))
+    return found
 
 
 class RecordedDesk(Desk):
@@ -57,8 +80,6 @@ class RecordedDesk(Desk):
     def __init__(self, told: Mapping[str, Told], **account: Any) -> None:
         super().__init__(**account)
         self._told = told
-        self._ended: list[_Booked] = []
-        self._ahead: list[_Booked] = []  # booked here, but in history only after the decision that is being taken
 
     @classmethod
     def like(cls, desk: Desk, told: Mapping[str, Told], **account: Any) -> RecordedDesk:
@@ -80,38 +101,9 @@ class RecordedDesk(Desk):
             signal_age_ms=was.signal_age_ms,
             marks=MarkSet(was.marks.minute, {**around.marks.prices, **was.marks.prices}),
         )
-        self._ahead = [row for row in self._ended if (self._told[row.trigger_key].ended or 0) > was.sequence]
-        cash = self.cash
-        self.cash = total([cash, *(-row.cash for row in self._ahead)])
-        try:
-            return super().decide(trigger_key=trigger_key, version_id=version_id, trigger=trigger, around=around)
-        finally:
-            self.cash, self._ahead = cash, []
-
-    def book(self) -> Book:
-        """What is held and promised now; during a recorded decision, as it was booked then."""
-        book = super().book()
-        moved = {row.position_id for row in self._ahead}
-        held = [row for row in book.positions if row.position_id not in moved]
-        opened = {row.position_id for row in self._ahead if row.held is None}
-        held += [row.held for row in self._ahead if row.held is not None and row.position_id not in opened]
-        return Book(held, [*book.reservations, *(row.promised for row in self._ahead)])
+        return super().decide(trigger_key=trigger_key, version_id=version_id, trigger=trigger, around=around)
 
     def end(self, order: DeskOrder, quote: TopOfBook | None, *, gap: str = "") -> DeskEnd:
         """As `Desk.end`. An order that history let expire meets no quote here either."""
         was = self._told.get(order.trigger_key)
-        if was is None:
-            return super().end(order, quote, gap=gap)
-        _, proposal = self.orders[order.client_order_id]
-        promised = Promised(
-            order.symbol, proposal.intent.reducing, proposal.position_id, proposal.promise.currency,
-            proposal.promise.amount, proposal.promise.notional,
-        )  # fmt: skip
-        position = None if order.position_id is None else self.positions.get(order.position_id)
-        held = None if position is None else Held(position.position_id, position.symbol, position.holding.quantity)
-        cash, made = self.cash, self._positions_made
-        end = super().end(order, None if was.expired else quote, gap=gap)
-        opened = self._positions_made if self._positions_made > made else order.position_id
-        booked = _Booked(order.trigger_key, promised, opened, held, total([self.cash, -cash]))
-        self._ended = [*self._ended[-ENDS_KEPT:], booked]
-        return end
+        return super().end(order, None if was is not None and was.expired else quote, gap=gap)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from apps.backtest.recorded import RecordedDesk, Told
+from apps.backtest.recorded import RecordedDesk, RecordedTurns, Told
 from apps.backtest.report_data import Candles, candles_of, joined
-from apps.backtest.slicing import Slice
+from apps.backtest.slicing import Slice, unbroken
 from apps.engine.backtest import Backtest, Setup
 from apps.engine.desk.account import PaperSettings
 from apps.engine.desk.deciding import Terms
@@ -89,11 +89,15 @@ def simulate(
 ) -> Simulated | None:
     """Run the slices through the engine. None if `go_on` ended it. Raises TapeError for columns no feed could give.
 
-    `told`: what recorded decisions were told, by trigger key.
+    `told`: what recorded decisions were told, by trigger key; they are taken in the recorded order.
     """
-    backtest = Backtest(setup)
-    if told is not None:
+    if told is None:
+        backtest = Backtest(setup)
+    else:
+        turns = RecordedTurns(told, latency_ms=setup.paper.latency_ms)
+        backtest = Backtest(setup, turns.turn_of)
         backtest.desk = RecordedDesk.like(backtest.desk, told, capital=setup.capital)
+        slices = unbroken(slices, turns.waits)
     bars: dict[str, list[Candles]] = {}
     for chunk, end_ms in slices:
         for symbol, tape in chunk.items():

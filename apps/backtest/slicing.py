@@ -6,6 +6,7 @@ changes nothing that it decides.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -42,6 +43,24 @@ def whole_minutes(parts: Iterable[Mapping[str, Tape]]) -> Iterator[Slice]:
     if rest:
         newest = max(int(tape.ts[-1]) for tape in rest.values())
         yield rest, (newest // MINUTE_MS + 1) * MINUTE_MS
+
+
+def unbroken(slices: Iterable[Slice], spans: Sequence[tuple[int, int]]) -> Iterator[Slice]:
+    """The same rows in slices none of which ends after the first and not after the last ms of a span.
+
+    `spans` are in order and apart from each other.
+    """
+    firsts = [first for first, _ in spans]
+    waiting: list[dict[str, Tape]] = []
+    end_ms = 0
+    for tapes, end_ms in slices:
+        waiting.append(tapes)
+        number = bisect_left(firsts, end_ms) - 1
+        if number < 0 or spans[number][1] < end_ms:
+            yield whole_tapes(waiting), end_ms
+            waiting = []
+    if waiting:
+        yield whole_tapes(waiting), end_ms
 
 
 def between(tape: Tape, first_ms: int | None, last_ms: int | None) -> Tape:

@@ -9,7 +9,7 @@ later than the moment that is being done is ever looked at.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum
@@ -36,6 +36,9 @@ from apps.engine.tapes import Tape, TapeError
 from apps.engine.window import SymbolWindow
 
 EXIT_SIGNAL: Final = "exit_signal"
+
+TurnOf = Callable[[str, bool, int], tuple[int, int]]
+"""(trigger key, whether its order ends, own event time) -> (event time at which it is done, its turn at that time)."""
 
 
 class _Rank(IntEnum):
@@ -68,9 +71,11 @@ class Setup:
 
 @dataclass(order=True, slots=True)
 class _Event:
-    ts: int
+    when: int
+    turn: int
     rank: int
     key: str
+    ts: int
     subject: Any = field(compare=False)
 
 
@@ -92,11 +97,21 @@ class _Entry:
     found: Found
 
 
-class Backtest:
-    """Feed it slices in order of time, then ask for the result."""
+def in_event_time(_key: str, _ends: bool, ts: int) -> tuple[int, int]:
+    """Everything is done at its own event time."""
+    return ts, 0
 
-    def __init__(self, setup: Setup) -> None:
+
+class Backtest:
+    """Feed it slices in order of time, then ask for the result.
+
+    `turn_of` may have something done later than at its own event time, but in no later slice. It is judged by its own
+    time all the same: by the quotes and closes of then, with the account of when it is done.
+    """
+
+    def __init__(self, setup: Setup, turn_of: TurnOf = in_event_time) -> None:
         self.setup = setup
+        self._turn_of = turn_of
         plans = {
             version_id: ExitPlan.of(parameters)
             for spec in setup.strategies
@@ -116,6 +131,7 @@ class Backtest:
         }
         self._events: list[_Event] = []
         self._exiting: set[int] = set()
+        self._calls: list[tuple[int, _Entry]] = []  # exit signals of this slice so far
         self._equity_minute: int | None = None
         self._end_ms = 0
         self.result = Result()
@@ -128,6 +144,7 @@ class Backtest:
         Raises `TapeError` for an unknown symbol, and for trades that lie outside the slice.
         """
         self._accept(chunk, end_ms)
+        self._calls.clear()
         for symbol, tape in chunk.items():
             self._windows[symbol].load(tape)
             self._unproven[symbol].update(tape.unproven)
@@ -143,7 +160,7 @@ class Backtest:
             self._equity_minute = first // MINUTE_MS
         for position in self.desk.positions.values():
             self._search(position, 0, end_ms)
-        while self._events and self._events[0].ts < end_ms:
+        while self._events and self._events[0].when < end_ms:
             self._do(heapq.heappop(self._events), end_ms)
         self._record_equity(end_ms)
         self._end_ms = end_ms
@@ -173,10 +190,11 @@ class Backtest:
     # --- events -------------------------------------------------------------------------------------------------------
 
     def _add(self, ts: int, rank: _Rank, key: str, subject: object) -> None:
-        heapq.heappush(self._events, _Event(ts, rank, key, subject))
+        when, turn = self._turn_of(key, rank is _Rank.MATURE, ts)
+        heapq.heappush(self._events, _Event(when, turn, rank, key, ts, subject))
 
     def _do(self, event: _Event, end_ms: int) -> None:
-        self._record_equity(event.ts)
+        self._record_equity(event.when)
         if isinstance(event.subject, _Entry):
             self._signal(event.ts, event.subject)
         elif isinstance(event.subject, _Exit):
@@ -185,10 +203,12 @@ class Backtest:
             self._mature(event.subject, end_ms)
 
     def _signal(self, ts: int, entry: _Entry) -> None:
-        spec, window, found = self.setup.strategies[entry.number], self._windows[entry.symbol], entry.found
+        window, found = self._windows[entry.symbol], entry.found
         assert window.tape is not None
         if found.is_exit:
-            self._exit_signal(ts, entry, spec)
+            self._calls.append((ts, entry))
+            for position in self.desk.positions_of(entry.symbol):
+                self._exit_signal(ts, entry, position)
             return
         signal = SimulatedSignal(
             key=entry_key(found.version_id, entry.symbol, ts, found.trade_id),
@@ -204,15 +224,15 @@ class Backtest:
             return
         self._decide(signal, found.version_id, None)
 
-    def _exit_signal(self, ts: int, entry: _Entry, spec: StrategySpec) -> None:
-        versions = _versions(spec)
-        for position in list(self.desk.positions_of(entry.symbol)):
-            fits = position.version_id in versions and position.plan.exit_on_signal and position.opened_ts < ts
-            if fits and position.position_id not in self._exiting:
-                window = self._windows[entry.symbol]
-                assert window.tape is not None
-                price = int(window.tape.price[entry.found.row])
-                self._exit(ts, _Exit(position, position.attempts, EXIT_SIGNAL, price, entry.found.trade_id))
+    def _exit_signal(self, ts: int, entry: _Entry, position: DeskPosition) -> None:
+        versions = _versions(self.setup.strategies[entry.number])
+        fits = position.version_id in versions and position.plan.exit_on_signal and position.opened_ts < ts
+        if fits and position.position_id not in self._exiting:
+            window = self._windows[entry.symbol]
+            assert window.tape is not None
+            price = int(window.tape.price[entry.found.row])
+            found = _Exit(position, position.attempts, EXIT_SIGNAL, price, entry.found.trade_id)
+            self._add(ts, _Rank.EXIT, position.exit_key, found)
 
     def _exit(self, ts: int, found: _Exit) -> None:
         position = found.position
@@ -275,6 +295,10 @@ class Backtest:
             position = next(reversed(self.desk.positions.values()), None) if isinstance(end.outcome, Fill) else None
         if position is not None:
             self._search_after(position, order.ts_mature, end_ms)
+        if position is not None and order.position_id is None:  # booked late, it has missed what was called meanwhile
+            for ts, entry in self._calls:
+                if entry.symbol == position.symbol:
+                    self._exit_signal(ts, entry, position)
 
     # --- exits --------------------------------------------------------------------------------------------------------
 

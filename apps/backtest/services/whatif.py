@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from apps.backtest.slicing import whole_minutes
 from apps.backtest.values import BacktestRefused
 from apps.engine.backtest import Setup
 from apps.engine.desk.account import DeskDecision, DeskEnd, PaperSettings
+from apps.engine.desk.book import DAY_MS
 from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.plans import Stage
 from apps.engine.portfolio import Fill
@@ -87,15 +88,15 @@ def what_if(
 
     `root`: the archive, if not that of the settings.
     """
-    first_ms = int(datetime.combine(day, datetime.min.time(), UTC).timestamp()) * 1000
-    end_ms = first_ms + int(timedelta(days=1).total_seconds()) * 1000
+    first_ms = day_start_ms(day.isoformat())
+    end_ms = first_ms + DAY_MS
     account = account_on(first_ms, end_ms, session_id)
     if account is None:
         which = f"no session decided anything on {day}" if session_id is None else f"there is no session {session_id}"
         raise BacktestRefused(f"{which}: `manage.py whatif --session N` names one, the admin lists them")
     folder = Folder(root or settings.ARCHIVE_DIR, key_of(account.session.epoch))
     try:
-        done = _simulated(account, folder, changes, day, end_ms, go_on)
+        done = simulated_day(account, folder, changes, day, go_on)
     except (ArchiveError, OSError) as error:
         raise BacktestRefused(str(error)) from error
     if done is None:
@@ -118,9 +119,11 @@ def what_if(
 # --- the simulation ---------------------------------------------------------------------------------------------------
 
 
-def _simulated(
-    account: Account, folder: Folder, changes: Mapping[str, str], day: date, end_ms: int, go_on: GoOn | None
+def simulated_day(
+    account: Account, folder: Folder, changes: Mapping[str, str], day: date, go_on: GoOn | None = None
 ) -> Simulated | None:
+    """The account's session through the end of the day, with these changes; None if `go_on` ended it."""
+    end_ms = day_start_ms(day.isoformat()) + DAY_MS
     members = account.session.epoch.members.values_list("instrument__symbol", flat=True)
     specs = {symbol: spec for symbol, spec in read_meta(folder).specs().items() if symbol in set(members)}
     days = [name for name in folder.days(TRADES) if name <= day.isoformat()]

@@ -7,10 +7,13 @@ triggers, circumstances and the quotes that were in force, in an order of his ch
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from apps.engine.desk.book import DAY_MS, Book, Earlier, Held, MarkSet, NearOrder, Promised, earlier, reach_of
 from apps.engine.desk.deciding import Circumstances, Proposal, Ruled, Standing, Terms, Trigger, client_order_id, decide
@@ -33,6 +36,8 @@ from apps.engine.portfolio import (
     worth,
 )
 from apps.engine.risk.values import Intent, Limits, TradingState
+
+_time_of: Final = attrgetter("ts_event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +162,8 @@ class Desk:
         self.round_trips: list[RoundTrip] = []
         self.ledger: list[tuple[str, tuple[Leg, ...]]] = []
         self._marks = MarkSet(None, {})
-        self._near: list[NearOrder] = []
-        self._day = (-1, 0)
+        self._near: list[NearOrder] = []  # in order of event time, which decisions need not be taken in
+        self._opened: Counter[int] = Counter()  # opening orders by day
         self._positions_made = 0
         self._post("deposit", deposit_legs(currency, capital))
 
@@ -191,11 +196,11 @@ class Desk:
         return Book(held, promised)
 
     def _earlier(self, ts_event: int, intent: Intent) -> Earlier:
-        reach, day = reach_of(self.limits.duplicate_ms), ts_event // DAY_MS
-        near = [row for row in self._near if abs(row.ts_event - ts_event) < reach]
+        reach = reach_of(self.limits.duplicate_ms)
+        first = bisect_right(self._near, ts_event - reach, key=_time_of)
         return earlier(
-            near,
-            of_the_day=self._day[1] if self._day[0] == day else 0,
+            self._near[first : bisect_left(self._near, ts_event + reach, key=_time_of)],
+            of_the_day=self._opened[ts_event // DAY_MS],
             ts_event=ts_event, symbol=intent.symbol, side=intent.side, quantity=intent.quantity,
         )  # fmt: skip
 
@@ -206,11 +211,9 @@ class Desk:
             intent.side, intent.quantity, intent.limit_price, ts, ts + self.paper.latency_ms, proposal.position_id,
         )  # fmt: skip
         self.orders[order.client_order_id] = (order, proposal)
-        reach, day = reach_of(self.limits.duplicate_ms), ts // DAY_MS
-        self._near = [row for row in self._near if ts - row.ts_event < 2 * reach]
-        self._near.append(NearOrder(ts, intent.reducing, intent.symbol, intent.side, intent.quantity))
-        if not intent.reducing:
-            self._day = (day, self._day[1] + 1 if self._day[0] == day else 1)
+        near = NearOrder(ts, intent.reducing, intent.symbol, intent.side, intent.quantity)
+        insort(self._near, near, key=_time_of)
+        self._opened[ts // DAY_MS] += not intent.reducing
         return order
 
     # --- fills --------------------------------------------------------------------------------------------------------
