@@ -43,7 +43,7 @@ HEAD: Final = [
     ("upper", np.float64),
     ("lower", np.float64),
     ("quiet_until", np.int64),
-    ("failed", np.int64),  # 1: the strategy raised, it judges nothing any more
+    ("failed", np.int64),  # the event minute in which the strategy raised: it judges nothing more; 0: it has not
 ]
 
 Array = npt.NDArray[Any]

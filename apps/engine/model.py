@@ -157,6 +157,8 @@ class FailedStrategy:
     version_id: int  # what the session began with
     symbol: str
     words: str
+    ts_event: int = 0  # of the trade or of the minute's end that it raised on, ms
+    judge_id: int = 0  # the version in force then
 
 
 @dataclass(frozen=True, slots=True)

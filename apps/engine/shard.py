@@ -136,8 +136,8 @@ class ShardEngine:
     def follow(self, symbol: str, scale: Scale) -> None:
         """A symbol of which nothing has been seen yet."""
         states = [spec.module.new_state() for spec in self.specs]
-        for number in self._judges.disabled:
-            states[number]["failed"] = 1
+        for number, minute in self._judges.disabled.items():
+            states[number]["failed"] = minute
         self.symbols[symbol] = SymbolState(scale, BarBuilder(symbol), QuoteTape(), PriceTape(), states)
 
     def reschedule(self, strategies: list[StrategySpec]) -> None:
@@ -171,16 +171,19 @@ class ShardEngine:
             return
         self._recalled = True
         for state in self.symbols.values():
-            self._judges.disabled |= {number for number, own in enumerate(state.strategies) if own["failed"][0]}
+            for number, own in enumerate(state.strategies):
+                if own["failed"][0]:
+                    self._judges.disabled[number] = max(self._judges.disabled.get(number, 0), int(own["failed"][0]))
 
     def _report_failed(self, effects: Effects) -> None:
         if not self._judges.failed:
             return
         effects.failed += self._judges.failed
+        numbers = {self._judges.version_ids.index(gone.version_id) for gone in self._judges.failed}
         self._judges.failed.clear()
         for state in self.symbols.values():
-            for number in self._judges.disabled:
-                state.strategies[number]["failed"] = 1
+            for number in numbers:
+                state.strategies[number]["failed"] = self._judges.disabled[number]
 
     def unknown(self, event: Event) -> list[str]:
         """The symbols of an event that this shard does not follow."""
@@ -336,7 +339,7 @@ class ShardEngine:
         return [
             (spec.version_id, *spec.module.warm_up(own, spec.parameters))
             for number, (spec, own) in enumerate(zip(self.specs, states, strict=True))
-            if number not in self._judges.disabled
+            if not (number in self._judges.disabled and own["failed"][0])
         ]
 
     # --- what the shard as a whole has reached ----------------------------------------------------------------------

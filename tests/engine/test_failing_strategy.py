@@ -8,17 +8,22 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apps.engine.kernel import ENTRY, HEAD, build
 from apps.engine.model import FailedStrategy
+from apps.engine.plans import Stage
 from apps.engine.shard import Effects, ShardEngine, StrategySpec
 from apps.engine.strategies import STRATEGIES
 from apps.engine.strategies.base import StrategyModule
 from apps.engine.strategies.parameters import ParameterSpec, numbers
 from apps.signals.services.state import pack_market, restore_market
 from tests.engine.market_stream import PARAMETERS, SCALE, START_MS, Entry, make_prints, to_entries
+from tests.engine.test_plans import reached
 
 SYMBOLS = ("AAAUSDT", "BBBUSDT")
+START_MINUTE = START_MS // 60_000
 DTYPE = np.dtype([*HEAD, ("asked", np.int64)])
 SPECS = (
     ParameterSpec("trades", "trades", -1, 10**6, True, None, "Raises at this trade, counted from 1; 0: never."),
@@ -144,3 +149,85 @@ def test_a_disabled_strategy_is_still_disabled_when_the_shard_is_restored() -> N
         after.symbols[symbol].strategies = [part.copy() for part in state.strategies]
     rest = run(after, wanted[-60:])
     assert (rest.failed, of_version(rest, 1)) == ([], [])
+
+
+# --- disabled everywhere from a minute on, and back from a later one --------------------------------------------------
+
+FAILING = {"trades": 40, "bars": 0}
+
+
+def scheduled(*schedule: Stage) -> ShardEngine:
+    specs = [StrategySpec(1, "failing", FAILING, schedule), StrategySpec(2, "momentum", PARAMETERS)]
+    return ShardEngine(dict.fromkeys(SYMBOLS, SCALE), specs)
+
+
+def stages(off: int, on: int) -> tuple[Stage, Stage]:
+    """Nobody judges from the first minute on, and a version that never raises does from the second on."""
+    return (
+        Stage(START_MINUTE + off, 1, FAILING, enabled=False),
+        Stage(START_MINUTE + on, 3, {"trades": -1, "bars": 0}),
+    )
+
+
+def minutes_told(effects: Effects, version_id: int) -> set[int]:
+    return {row.ts_event // 60_000 - START_MINUTE for row in effects.signals if row.version_id == version_id}
+
+
+def test_a_failure_says_on_which_trade_and_under_which_version() -> None:
+    (failed,) = run(engine_with(trades=40), entries()).failed
+    told = of_version(run(engine_with(), entries()), 1)
+    fortieth = [row for row in told if row.symbol == failed.symbol][39]
+    assert (failed.ts_event, failed.judge_id) == (fortieth.ts_event, 1)
+
+
+@pytest.mark.parametrize(("off", "on"), [(30, 50), (30, 30), (60, 60)], ids=["later", "at once", "never off"])
+def test_it_begins_anew_where_its_schedule_says_in_every_symbol(off: int, on: int) -> None:
+    effects = run(scheduled(*stages(off, on)), entries())
+    assert len(effects.failed) == 1
+    assert max(minutes_told(effects, 1)) < 30
+    told = minutes_told(effects, 3)
+    assert on < min(told) <= on + 3  # one minute closes before anything is said
+    assert {row.symbol for row in effects.signals if row.version_id == 3} == set(SYMBOLS)
+    alone = ShardEngine(dict.fromkeys(SYMBOLS, SCALE), [StrategySpec(2, "momentum", PARAMETERS)])
+    assert of_version(effects, 2) == of_version(run(alone, entries()), 2)
+
+
+def test_where_nobody_judges_a_shard_in_which_nothing_failed_is_silent_too() -> None:
+    off, on = stages(30, 50)
+    quiet = StrategySpec(1, "failing", {"trades": -1, "bars": 0}, (off, on))
+    effects = run(ShardEngine(dict.fromkeys(SYMBOLS, SCALE), [quiet]), entries())
+    assert not effects.failed
+    assert max(minutes_told(effects, 1)) == 29
+    assert min(minutes_told(effects, 3)) > 50
+
+
+def test_what_fails_again_after_it_was_enabled_is_disabled_again() -> None:
+    off, _ = stages(20, 40)
+    effects = run(scheduled(off, Stage(START_MINUTE + 40, 3, FAILING)), entries())
+    assert [row.judge_id for row in effects.failed] == [1, 3]
+    last = effects.failed[1]
+    assert last.ts_event // 60_000 >= START_MINUTE + 40
+    assert all(row.ts_event <= last.ts_event for row in effects.signals if row.version_id == 3)
+
+
+@given(cut=st.integers(0, 10_000), off=st.integers(15, 40), later=st.integers(0, 30), restore=st.integers(0, 200))
+@settings(max_examples=25, deadline=None)
+def test_learning_of_it_on_the_way_and_every_restart_give_the_same(
+    cut: int, off: int, later: int, restore: int
+) -> None:
+    """As live: the schedule becomes known before its minutes, and the states are stored and loaded in between."""
+    wanted = to_entries(make_prints(4, symbols=SYMBOLS, minutes=90), cut, frame_ms=(20_000,))
+    schedule = stages(off, off + later)
+    known = run(scheduled(*schedule), wanted)
+    engine, effects = scheduled(), Effects()
+    for number, (entry_id, events) in enumerate(wanted):
+        if not engine.specs[0].schedule and reached(events) // 60_000 >= START_MINUTE + off:
+            engine.reschedule(scheduled(*schedule).specs)
+        if number % 200 == restore:
+            after = scheduled(*engine.specs[0].schedule)
+            for symbol, state in engine.symbols.items():
+                restore_market(after, symbol, pack_market(engine, symbol))
+                after.symbols[symbol].strategies = [part.copy() for part in state.strategies]
+            engine = after
+        effects.extend(engine.apply(entry_id, events))
+    assert (effects.failed, effects.signals) == (known.failed, known.signals)
