@@ -18,6 +18,7 @@ ROUTES: Final[dict[str, str]] = {
     "PositionClosed": "risk.review_tier",
     "BreakerTripped": "risk.review_tier",
     "BacktestRequested": "backtest.run_backtest",
+    "StrategyFailed": "signals.disable_strategy",
 }
 
 TRADE_QUEUE: Final = "trade"
@@ -30,6 +31,7 @@ TASK_QUEUES: Final[dict[str, str]] = {
     "execution.match_orders": MISC_QUEUE,  # any process may match paper orders; the one that decides must not wait
     "execution.apply_reports": TRADE_QUEUE,
     "risk.review_tier": MISC_QUEUE,
+    "signals.disable_strategy": MISC_QUEUE,
     "backtest.run_backtest": STUDY_QUEUE,
     "backtest.audit_parity": STUDY_QUEUE,
 }

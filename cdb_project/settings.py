@@ -107,6 +107,7 @@ INSTALLED_APPS = [
     "apps.outbox",
     "apps.market",
     "apps.portfolio",
+    "apps.alerts",
     "apps.signals",
     "apps.risk",
     "apps.execution",

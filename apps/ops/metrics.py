@@ -19,6 +19,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from apps.alerts.selectors import open_by_kind
 from apps.ops import feed_metrics
 from apps.ops.health import Health, read_health
 from apps.ops.selectors import funnel
@@ -36,6 +37,7 @@ def view(request: HttpRequest) -> HttpResponse:
     now_ms = time.time_ns() // 1_000_000
     state = read_state(now_ms)
     figures = families(state, read_health(state, now_ms), funnel.of_state(state, now_ms))
+    figures.append(alerts_family(open_by_kind()))
     if state.session is not None:
         figures += feed_metrics.families(state.session.epoch_id, state.report)
     body = generate_latest(REGISTRY) + generate_latest(_Collected(figures))
@@ -108,6 +110,14 @@ def families(state: State, health: Health, counts: dict[str, object]) -> list[Me
     for name in ("ACTIVE", "REDUCING", "HALTED"):
         trading.add_metric([name], float(snapshot.trading_state == name))
     return [*found, trading]
+
+
+def alerts_family(open_alerts: dict[str, int]) -> Metric:
+    """One series per kind of alert, zeros included: the kinds are a closed list."""
+    family = GaugeMetricFamily("cdb_alerts_open", "Alerts that nobody has acknowledged", labels=["kind"])
+    for kind, count in open_alerts.items():
+        family.add_metric([kind], float(count))
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

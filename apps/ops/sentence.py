@@ -73,11 +73,21 @@ class Gated:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAlert:
+    """Something that stays to be looked at until a person acknowledges it. `words` are a sentence."""
+
+    words: str
+    count: int
+    critical: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is known at `now_ms` (wall clock). Everything of a session is meaningless while `mode` is None."""
 
     now_ms: int
     mode: str | None = None
+    alerts: tuple[OpenAlert, ...] = ()  # of any session, most urgent first
     market: str = "live"
     tier: str = ""
     replay: bool = False
@@ -150,14 +160,16 @@ Case = tuple[str, Severity, str]
 
 def sentence(snapshot: Snapshot) -> Sentence:
     """The most important thing first; what else is not normal is counted behind it."""
-    if snapshot.mode is None:
+    if snapshot.mode is None and not snapshot.alerts:
         text = "No session: nothing is traded. `make demo` or `manage.py stack up` starts one."
         return Sentence(text, Severity.NORMAL, "no-session")
-    alarms = [case for rule in _ALARMS for case in [rule(snapshot)] if case is not None]
+    rules = _ALARMS if snapshot.mode is not None else (_alerted,)
+    alarms = [case for rule in rules for case in [rule(snapshot)] if case is not None]
     if alarms:
         alarms.sort(key=lambda case: case[1] is not Severity.CRITICAL)
         situation, severity, text = alarms[0]
-        return Sentence(text, severity, situation, len(alarms) - 1, parts(snapshot))
+        shown = parts(snapshot) if snapshot.mode is not None else ()
+        return Sentence(text, severity, situation, len(alarms) - 1, shown)
     situation, text = _calm(snapshot)
     return Sentence(text, Severity.NORMAL, situation, 0, parts(snapshot))
 
@@ -249,6 +261,17 @@ def _reducing(s: Snapshot) -> Case | None:
     return "reducing", Severity.WARNING, f"Reducing{_since(s)}. Exits run, entries are denied."
 
 
+def _alerted(s: Snapshot) -> Case | None:
+    if not s.alerts:
+        return None
+    first = s.alerts[0]
+    often = f" {first.count} times." if first.count > 1 else ""
+    more = len(s.alerts) - 1
+    others = f" {more} more alert{' is' if more == 1 else 's are'} open." if more else ""
+    severity = Severity.CRITICAL if first.critical else Severity.WARNING
+    return "alert", severity, f"{first.words}{often} Acknowledge the alert when you have looked.{others}"
+
+
 def _refused(s: Snapshot) -> Case | None:
     """Refused channels beside others that work; if none works, there is no data and that is said first."""
     if s.connections and len(s.blocked) == s.connections:
@@ -294,7 +317,7 @@ def _stale_symbols(s: Snapshot) -> Case | None:
 
 
 _ALARMS: Final[tuple[Callable[[Snapshot], Case | None], ...]] = (
-    _halted, _no_data, _unknown_order, _reducing, _refused, _stale_symbols, _unproven,
+    _halted, _no_data, _unknown_order, _reducing, _alerted, _refused, _stale_symbols, _unproven,
 )  # fmt: skip
 
 

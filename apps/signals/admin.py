@@ -5,10 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
 
 from apps.signals.forms import StrategyVersionForm
 from apps.signals.models import (
@@ -18,11 +22,19 @@ from apps.signals.models import (
     SignalRefusal,
     Strategy,
     StrategyCall,
+    StrategyFailure,
     StrategyVersion,
 )
-from apps.staff import numbers
+from apps.signals.services.failures import enable
+from apps.signals.services.schedules import ScheduleRefused, is_enabled, version_in_force
+from apps.signals.services.versions import VersionRefused
+from apps.staff import numbers, times
 from apps.staff.columns import links, listing, named
+from apps.staff.forms import ReasonForm
 from apps.staff.records import Record, RecordInline
+
+# By the name of a method: a permission's own name would be looked up in the database at every start of a process.
+MAY_ENABLE = ["enable"]
 
 
 def indicator(value: float | None) -> Decimal | None:
@@ -129,20 +141,80 @@ class StrategyVersionAdmin(Record):
 class ParameterScheduleAdmin(Record):
     words = (
         "From which event minute on a session's strategy is judged by another version than the one it began with. The "
-        "first row appears when a tier moves or somebody lets the session follow a version."
+        "first row appears when a tier moves or somebody lets the session follow a version. A row that is not enabled "
+        "says that nobody judges from there on: the strategy failed, or somebody stopped it."
     )
-    list_display = ["created_at", "session", "base", "version", "from_minute", "set_by", "reason"]
-    list_filter = ["session", "set_by"]
+    list_display = ["created_at", "session", "base", "version", "enabled", "from_minute", "set_by", "reason"]
+    list_filter = ["enabled", "session", "set_by"]
     list_select_related = ["session", "base__strategy", "version__strategy"]
     search_fields = ["session__name", "set_by", "reason"]
     ordering = ["-id"]
 
 
+def judging(binding: SessionStrategy) -> str:
+    """What judges the newest minutes; asked for one row only."""
+    return f"{version_in_force(binding)}" if is_enabled(binding) else f"nobody: {version_in_force(binding)} is disabled"
+
+
 @admin.register(SessionStrategy)
 class SessionStrategyAdmin(Record):
+    """What a strategy judges by is changed by versions; one that was disabled is put back here, with a reason."""
+
     list_display = ["__str__", "session", "version", "book"]
     list_select_related = ["session", "version", "version__strategy"]
     search_fields = ["session__name", "version__strategy__name"]
+    ordering = ["-id"]
+    road = [
+        named(judging, "judging", "judges now"),
+        listing(
+            "signals_strategyfailure",
+            "Failures",
+            lambda row: {"session__id__exact": row.session_id, "base__id__exact": row.version_id},
+        ),
+    ]
+    actions_detail = ["enable_again"]
+
+    def has_enable_permission(self, request: HttpRequest, *_: object) -> bool:
+        return bool(request.user.has_perm("signals.enable_strategy"))
+
+    @action(description="Enable again…", url_path="enable", permissions=MAY_ENABLE)  # type: ignore[untyped-decorator]
+    def enable_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        rows = SessionStrategy.objects.select_related("session", "version__strategy")
+        binding = get_object_or_404(rows, pk=object_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                row = enable(
+                    binding_id=binding.pk, set_by=request.user.get_username(), reason=form.cleaned_data["reason"]
+                )  # fmt: skip
+            except (ScheduleRefused, VersionRefused) as refused:
+                messages.error(request, str(refused))
+            else:
+                self.log_change(request, binding, "Enabled again")
+                messages.success(request, f"{row.version} judges again from {times.minute_text(row.from_minute)} on.")
+            return HttpResponseRedirect(reverse("admin:signals_sessionstrategy_change", args=(binding.pk,)))
+        words = f"{binding}: judges now {judging(binding)}. Enabled again, it begins anew: it warms up first."
+        context = {**self.admin_site.each_context(request), "title": "Enable a strategy again", "button": "Enable"}
+        return TemplateResponse(
+            request, "admin/reason.html", {**context, "form": form, "words": words, "row": binding, "opts": self.opts}
+        )
+
+
+@admin.register(StrategyFailure)
+class StrategyFailureAdmin(Record):
+    words = (
+        "Strategies that failed: in which shard, on what, and from which minute on nobody judged by them in any shard "
+        "(schedule). One is put back under the session's strategy. The first row appears with the first failure."
+    )
+    list_display = [
+        "created_at", "session", "strategy_version", "shard", "symbol", "ts_event", "words", "schedule",
+    ]  # fmt: skip
+    list_filter = ["session", "base", "symbol"]
+    list_select_related = [
+        "session", "strategy_version", "strategy_version__strategy", "base", "base__strategy", "schedule",
+        "schedule__version", "schedule__version__strategy",
+    ]  # fmt: skip
+    search_fields = ["symbol__istartswith", "words", "session__name"]
     ordering = ["-id"]
 
 

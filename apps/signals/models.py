@@ -74,13 +74,14 @@ class SessionStrategy(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["session", "version", "book"], name="strategy_once_per_book")]
         verbose_name_plural = "session strategies"
+        permissions = [("enable_strategy", "Can enable a disabled strategy again")]
 
     def __str__(self) -> str:
         return f"{self.version} in {self.session}"
 
 
 class ParameterSchedule(FrozenRow):
-    """From this event minute on, trades of a session's strategy are judged by another version of it.
+    """From this event minute on, trades of a session's strategy are judged by another version of it, or by nobody.
 
     Rows of one strategy are in force in the order of their ids, which is also the order of their minutes; of two from
     the same minute the newer one. `apps.signals.services.schedules` says why no minute is judged by two versions.
@@ -92,6 +93,7 @@ class ParameterSchedule(FrozenRow):
     )
     version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT, related_name="schedules")
     from_minute = models.BigIntegerField(help_text="event minute since 1970")
+    enabled = models.BooleanField(default=True, help_text="if not, nobody judges until a later row says so")
     set_by = models.CharField(max_length=150)
     reason = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -100,7 +102,41 @@ class ParameterSchedule(FrozenRow):
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return f"{self.version} from minute {self.from_minute}"
+        return f"{self.version}{'' if self.enabled else ' disabled'} from minute {self.from_minute}"
+
+
+class StrategyFailure(models.Model):
+    """A strategy raised in a shard, which disabled it there at once; `schedule` disables it in all shards.
+
+    A shard says so once until the strategy is enabled again, however often it is started.
+    """
+
+    session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="strategy_failures")
+    base = models.ForeignKey(
+        StrategyVersion, on_delete=models.PROTECT, related_name="+", help_text="the version that the session began with"
+    )
+    strategy_version = models.ForeignKey(
+        StrategyVersion, on_delete=models.PROTECT, related_name="failures", help_text="in force when it raised"
+    )
+    shard = models.PositiveIntegerField()
+    symbol = models.CharField(max_length=32, blank=True, help_text="empty: before its first trade")
+    ts_event = models.BigIntegerField(help_text="event time of the trade or minute that it raised on, ms; 0: none")
+    words = models.CharField(max_length=200, help_text="of the error")
+    after_change = models.BigIntegerField(default=0, help_text="the newest change of the schedule that enabled it")
+    schedule = models.ForeignKey(
+        ParameterSchedule, on_delete=models.PROTECT, null=True, blank=True, related_name="failures"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session", "base", "shard", "after_change"], name="failure_once_while_enabled"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.strategy_version} in shard {self.shard}: {self.words}"
 
 
 class EvaluatedMinute(models.Model):

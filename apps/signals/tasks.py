@@ -1,4 +1,4 @@
-"""The drain's door: a wake-up names a shard, the service looks what there is."""
+"""The doors of signals: a wake-up names a shard or a failure, the services look what there is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import OperationalError
 
 from apps.bus import clients
+from apps.signals.services import failures
 
 if TYPE_CHECKING:  # the drain brings numba, which only the processes that drain shall carry
     from apps.signals.services.drain import Tools
@@ -38,3 +39,9 @@ def drain_shard(epoch: int, shard: int) -> None:
         current_app.send_task(settings.PIPELINE_ROUTES["WatermarkAdvanced"], kwargs={"epoch": epoch, "shard": shard})
     if found.more:
         drain_shard.apply_async(kwargs={"epoch": epoch, "shard": shard}, queue=f"shard.{shard}")
+
+
+@shared_task(name="signals.disable_strategy", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
+def disable_strategy(failure_id: int) -> None:
+    """Disable in all shards what failed in one."""
+    failures.disable_failed(failure_id=failure_id)

@@ -122,6 +122,8 @@ def make_everything() -> Road:
     factories.RiskStateChangeFactory.create(account=road.account)
     factories.TierChangeFactory.create(binding=road.session.strategies.get())
     factories.ParameterScheduleFactory.create(session=road.session, base=road.signal.strategy_version)
+    factories.StrategyFailureFactory.create(session=road.session, base=road.signal.strategy_version)
+    factories.AlertFactory.create(session=road.session)
     factories.OutboxEventFactory.create()
     factories.BacktestRunFactory.create()
     factories.ParityAuditFactory.create(session=road.session)

@@ -36,7 +36,7 @@ REQUIRED = {
     "portfolio.LedgerEntry", "portfolio.Position", "portfolio.Reservation", "portfolio.EquityPoint", "signals.Strategy",
     "signals.StrategyVersion", "signals.Signal", "risk.RiskLimits", "risk.RiskState", "risk.RiskStateChange",
     "risk.RiskDecision", "risk.TierChange", "signals.ParameterSchedule", "risk.OrderIntent",
-    "execution.Order", "execution.Trade", "backtest.BacktestRun",
+    "execution.Order", "execution.Trade", "backtest.BacktestRun", "signals.StrategyFailure", "alerts.Alert",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from factory.declarations import LazyAttribute, LazyFunction, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
+from apps.alerts.models import Alert
 from apps.bus.streams import shard_of
 from apps.market import models as market
 from apps.portfolio import models as portfolio
@@ -217,6 +218,30 @@ class ParameterScheduleFactory(DjangoModelFactory[signals.ParameterSchedule]):
     from_minute = START_MINUTE
     set_by = "tester"
     reason = "a test"
+
+
+class StrategyFailureFactory(DjangoModelFactory[signals.StrategyFailure]):
+    class Meta:
+        model = signals.StrategyFailure
+
+    session = SubFactory(TradingSessionFactory)
+    base = SubFactory(StrategyVersionFactory)
+    strategy_version = SelfAttribute("base")
+    shard = 0
+    symbol = "XRPUSDT"
+    ts_event = START_MS
+    words = "ZeroDivisionError: division by zero"
+
+
+class AlertFactory(DjangoModelFactory[Alert]):
+    class Meta:
+        model = Alert
+
+    kind = Alert.Kind.STRATEGY_FAILED
+    severity = Alert.Severity.WARNING
+    subject = "momentum in session 1"
+    words = "momentum v1 failed on XRPUSDT and is disabled, the others go on (ZeroDivisionError: division by zero)."
+    session = SubFactory(TradingSessionFactory)
 
 
 class EngineStateFactory(DjangoModelFactory[signals.EngineState]):

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import transaction
 
+from apps.alerts.models import Alert
+from apps.alerts.services import raise_alert
 from apps.backtest.models import ParityAudit
 from apps.backtest.services.stream_again import StreamAgain, read_again
 from apps.backtest.values import BacktestRefused
@@ -288,9 +291,11 @@ def _result_difference(account: Account, replay: Replay, end_ms: int) -> Differe
     return Difference("result", f"account {account.pk}", None, recorded, replayed)
 
 
+@transaction.atomic
 def _store(
     session: TradingSession, day: date, compared: dict[str, int], difference: Difference | None, now: datetime
 ) -> ParityAudit:
+    """The audit, and with a difference the alert of it; both sides stand in the audit."""
     audit = ParityAudit.objects.create(
         session=session,
         day=day,
@@ -304,4 +309,12 @@ def _store(
             "parity of %s on %s: %s %s was %s and is %s in the replay",
             session, day, difference.what, difference.key, difference.recorded, difference.replayed,
         )  # fmt: skip
+        raise_alert(
+            kind=Alert.Kind.PARITY_DIFFERENCE,
+            severity=Alert.Severity.CRITICAL,
+            subject=f"session {session.pk} on {day}",
+            words=f"A replay of {day} does not give what session {session.pk} did: first the {difference.what} "
+            f"{difference.key} (parity audit {audit.pk}).",
+            session_id=session.pk,
+        )
     return audit

@@ -171,7 +171,7 @@ def _strategies(account: Account, changes: Mapping[str, str]) -> list[StrategySp
     for binding in bindings.select_related("version__strategy").order_by("id"):
         name, version = binding.version.strategy.name, binding.version
         stages = tuple(
-            Stage(row.from_minute, row.version_id, changed_version(row.version, name, changes))
+            Stage(row.from_minute, row.version_id, changed_version(row.version, name, changes), row.enabled)
             for row in scheduled
             if row.base_id == version.pk
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import F, Min, OuterRef, Subquery, Sum
 
+from apps.alerts.selectors import open_alerts
 from apps.bus.feed import FeedReport
 from apps.execution.models import Order, OrderStatus, Trade
 from apps.market.coverage import gated
@@ -19,6 +20,7 @@ from apps.ops.sentence import (
     TAKEOVER_SHOWN_MS,
     Gated,
     Mover,
+    OpenAlert,
     Sentence,
     Snapshot,
     SymbolFeed,
@@ -52,13 +54,14 @@ def read_state(now_ms: int) -> State:
     """Everything the sentence needs, as of `now_ms` (wall clock)."""
     session = current_session()
     if session is None:
-        empty = Snapshot(now_ms)
+        empty = Snapshot(now_ms, alerts=_alerts())
         return State(empty, sentence(empty), None, None, None)
     account = main_account(session)
     report, redis_answers = newest_report(session.epoch_id)
     snapshot = Snapshot(
         now_ms=now_ms,
         mode=session.mode,
+        alerts=_alerts(),
         tier=tier_in_force(session),
         market=session.epoch.kind,
         replay=session.epoch.kind == "replay",
@@ -74,6 +77,10 @@ def read_state(now_ms: int) -> State:
         **_activity(session, account, now_ms),
     )
     return State(snapshot, sentence(snapshot), session, account, report)
+
+
+def _alerts() -> tuple[OpenAlert, ...]:
+    return tuple(OpenAlert(row.words, row.count, row.severity == row.Severity.CRITICAL) for row in open_alerts())
 
 
 def main_account(session: TradingSession) -> Account | None:

@@ -26,6 +26,7 @@ from apps.outbox.services import record
 from apps.portfolio.models import Reservation
 from apps.signals.models import Signal
 from apps.signals.services import exits, state
+from apps.signals.services.failures import store_failures
 from apps.signals.services.raising import entry_rows, refuse, store_calls, store_new
 from apps.signals.services.schedules import minute_touched, note_evaluated
 from apps.signals.services.state import WarmShard
@@ -138,8 +139,6 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
         step = warm.engine.apply(entry_id, events)
         if step.errors:
             _set_aside(cursor, entry_id, "; ".join(step.errors))
-        for gone in step.failed:
-            log.error("version %d disabled in shard %d: %s %s", gone.version_id, cursor.shard, gone.symbol, gone.words)
         effects.extend(step)
     if rows:
         warm.position = rows[-1][0]
@@ -153,6 +152,7 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
     fresh = store_new([row for row in raised if not row.unproven_minutes] + found)
     for row in fresh:
         record("SignalRaised", signal_id=row.pk)
+    store_failures(bindings=warm.bindings, shard=cursor.shard, failed=effects.failed)
     _move(cursor, warm, effects, fresh)
     return len(fresh)
 

@@ -1,4 +1,4 @@
-"""Which version judges which minute of a running session, and why no minute is ever judged by two.
+"""Which version judges which minute of a running session, or that nobody does; why no minute is ever judged by two.
 
 A change is from the next event minute on that no shard has evaluated anything of. Drains run at the same time in other
 processes, so "no shard has" must stay true until the change is known to all of them. It does, because both sides lock
@@ -56,14 +56,20 @@ def changes_of(session_ids: Iterable[int]) -> list[ParameterSchedule]:
 
 
 def version_in_force(binding: SessionStrategy) -> StrategyVersion:
-    """The version that judges the binding's newest minutes, or will from the next one on."""
-    newest = (
-        ParameterSchedule.objects.filter(session_id=binding.session_id, base_id=binding.version_id)
-        .select_related("version__strategy")
-        .order_by("-id")
-        .first()
-    )
+    """The version that judges the binding's newest minutes, or will from the next one on or when it is enabled."""
+    newest = _newest(binding)
     return binding.version if newest is None else newest.version
+
+
+def is_enabled(binding: SessionStrategy) -> bool:
+    """Whether anybody judges the binding's newest minutes, or will from the next one on."""
+    newest = _newest(binding)
+    return newest is None or newest.enabled
+
+
+def _newest(binding: SessionStrategy) -> ParameterSchedule | None:
+    rows = ParameterSchedule.objects.filter(session_id=binding.session_id, base_id=binding.version_id)
+    return rows.select_related("version__strategy").order_by("-id").first()
 
 
 def versions_of(binding: SessionStrategy) -> list[int]:
@@ -77,8 +83,8 @@ def change_version(
 ) -> ParameterSchedule:
     """From the next minute that no shard has evaluated, `version` judges for a session's strategy.
 
-    Part of the caller's transaction, which must hold no account's lock: the cursors stay locked until it ends. Raises
-    `ScheduleRefused`.
+    One that is disabled stays so: it will judge by `version` when it is enabled. Part of the caller's transaction,
+    which must hold no account's lock: the cursors stay locked until it ends. Raises `ScheduleRefused`.
     """
     _refuse_unfit(binding, version)
     cursors = lock_cursors(binding.session.epoch_id)
@@ -87,11 +93,44 @@ def change_version(
         base_id=binding.version_id,
         version=version,
         from_minute=untouched_minute(cursors),
+        enabled=is_enabled(binding),
         set_by=set_by,
         reason=reason[:200],
     )
     transaction.on_commit(partial(ring_shards, binding.session.epoch_id, [cursor.shard for cursor in cursors]))
     return row
+
+
+def set_enabled(*, binding: SessionStrategy, enabled: bool, set_by: str, reason: str) -> ParameterSchedule:
+    """From the next minute that no shard has evaluated, nobody judges for a session's strategy, or somebody again.
+
+    It then begins anew, as if it had never judged. Sessions that share its evaluation share this. Part of the caller's
+    transaction, which must hold no account's lock. Raises `ScheduleRefused`.
+    """
+    if binding.session.ended_at is not None:
+        raise ScheduleRefused(f"{binding.session} has ended")
+    epoch_id = binding.session.epoch_id
+    cursors = lock_cursors(epoch_id)
+    if is_enabled(binding) == enabled:
+        raise ScheduleRefused(f"{binding.version.strategy} is {'enabled' if enabled else 'disabled'} already")
+    sharing = SessionStrategy.objects.filter(
+        session__epoch_id=epoch_id, session__ended_at=None, version_id=binding.version_id
+    )
+    minute = untouched_minute(cursors)
+    rows = {}
+    for other in sharing.select_related("session", "version__strategy").order_by("id"):
+        if other.session_id not in rows:  # a session's books share it too
+            rows[other.session_id] = ParameterSchedule.objects.create(
+                session_id=other.session_id,
+                base_id=other.version_id,
+                version=version_in_force(other),
+                from_minute=minute,
+                enabled=enabled,
+                set_by=set_by,
+                reason=reason[:200],
+            )
+    transaction.on_commit(partial(ring_shards, epoch_id, [cursor.shard for cursor in cursors]))
+    return rows[binding.session_id]
 
 
 def _refuse_unfit(binding: SessionStrategy, version: StrategyVersion) -> None:

@@ -97,7 +97,9 @@ def specs_of(bindings: list[SessionStrategy]) -> list[StrategySpec]:
     versions = {binding.version_id: binding.version for binding in bindings}
     stages: dict[int, list[Stage]] = {pk: [] for pk in versions}
     for change in changes_of({binding.session_id for binding in bindings}):
-        stages[change.base_id].append(Stage(change.from_minute, change.version_id, change.version.parameters))
+        stages[change.base_id].append(
+            Stage(change.from_minute, change.version_id, change.version.parameters, change.enabled)
+        )
     return [
         StrategySpec(pk, version.strategy.name, version.parameters, tuple(stages[pk]))
         for pk, version in versions.items()

@@ -1,4 +1,4 @@
-"""`manage.py strategy list|show|add|diff|use`: versions of strategies, and which one the running session follows."""
+"""`manage.py strategy list|show|add|diff|use|enable|disable`: versions, and what the running session judges by."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import MAIN_BOOK
 from apps.portfolio.selectors import current_session
 from apps.signals.models import SessionStrategy, Strategy, StrategyVersion
+from apps.signals.services.failures import disable, enable
 from apps.signals.services.schedules import ScheduleRefused, change_version
 from apps.signals.services.versions import (
     VersionRefused,
@@ -33,6 +34,8 @@ HELP: Final = {
     "add": "a new version: the newest one's parameters with some of them changed",
     "diff": "what differs between two versions",
     "use": "let the running session follow a version, from the next minute that nobody has evaluated",
+    "enable": "let a strategy that failed or was disabled judge again, from the next minute on, beginning anew",
+    "disable": "let nobody judge by a strategy from the next minute on; its positions keep their stops",
 }
 
 
@@ -42,7 +45,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(HELP))
         made = {name: actions.add_parser(name, help=words, description=words) for name, words in HELP.items()}
-        for name in ("show", "add", "diff", "use"):
+        for name in ("show", "add", "diff", "use", "enable", "disable"):
             made[name].add_argument("strategy", help="its name, e.g. momentum")
         made["show"].add_argument("version", nargs="?", type=int, help="default: the newest")
         made["diff"].add_argument("before", type=int)
@@ -51,7 +54,7 @@ class Command(BaseCommand):
         made["add"].add_argument(
             "--set", action="append", nargs="+", default=[], metavar="name=value", dest="assignments"
         )  # fmt: skip
-        for name in ("add", "use"):
+        for name in ("add", "use", "enable", "disable"):
             made[name].add_argument("--author", default="", help="who decides this (default: your user name)")
             made[name].add_argument("--reason", required=True, help="one line, kept with it")
         for parser_of_action in made.values():
@@ -107,6 +110,23 @@ class Command(BaseCommand):
         row = retry_tx(lambda: change_version(binding=_binding(version), version=version, set_by=who, reason=why))
         found = {"session": row.session_id, "version": version.version, "from_minute": row.from_minute}
         return found, [f"{version} judges from {times.minute_text(row.from_minute)} on: {row.reason}"]
+
+    def _enable(self, options: dict[str, Any]) -> tuple[Any, list[str]]:
+        return _switched(options, enabled=True)
+
+    def _disable(self, options: dict[str, Any]) -> tuple[Any, list[str]]:
+        return _switched(options, enabled=False)
+
+
+def _switched(options: dict[str, Any], *, enabled: bool) -> tuple[Any, list[str]]:
+    version = _version(options["strategy"], None)
+    who, why = _person(options["author"]), " ".join(options["reason"].split())
+    binding = retry_tx(lambda: _binding(version))
+    switch = enable if enabled else disable
+    row = switch(binding_id=binding.pk, set_by=who, reason=why)
+    found = {"session": row.session_id, "enabled": row.enabled, "from_minute": row.from_minute}
+    words = f"{row.version} judges again" if enabled else f"nobody judges by {row.version}"
+    return found, [f"{words} from {times.minute_text(row.from_minute)} on: {row.reason}"]
 
 
 def _version(name: str, number: int | None) -> StrategyVersion:
