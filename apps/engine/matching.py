@@ -2,18 +2,16 @@
 
 An order triggered at t matures at T = t + latency, both in event time, and trades against the last quote with an event
 time of at most T: a buy at the ask, a sale at the bid, moved against us by the slippage and rounded against us to the
-tick. The whole order fills at once or not at all. Slippage is computed in fractions, so the price is the same on every
-machine and for every reader of the formula.
+tick. The whole order fills at once or not at all. Slippage is computed in whole numbers, so the price is the same on
+every machine and for every reader of the formula.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 from typing import Final
 
 from apps.engine.money import exact, fee_of, notional
@@ -76,21 +74,31 @@ def quote_in_force(quotes: Iterable[TopOfBook], ts_event: int) -> TopOfBook | No
     return found
 
 
-def slippage_bps(quantity: Decimal, available: Decimal, terms: Terms) -> Fraction:
-    """Base slippage, plus the impact in proportion to the part of the order that the top of the book does not hold."""
-    excess = max(Fraction(quantity) - Fraction(available), Fraction(0))
-    share = min(Fraction(1), excess / Fraction(quantity))
-    return Fraction(terms.slippage_base_bps) + Fraction(terms.slippage_impact_bps) * share
+def slippage_bps(quantity: Decimal, available: Decimal, terms: Terms) -> tuple[int, int]:
+    """Base slippage, plus the impact in proportion to the part of the order that the top of the book does not hold.
+
+    Basis points as numerator and denominator, not reduced; the denominator is above zero.
+    """
+    wanted, wanted_unit = quantity.as_integer_ratio()
+    there, there_unit = available.as_integer_ratio()
+    base, base_unit = terms.slippage_base_bps.as_integer_ratio()
+    impact, impact_unit = terms.slippage_impact_bps.as_integer_ratio()
+    whole = wanted * there_unit
+    missing = min(max(whole - there * wanted_unit, 0), whole)
+    return base * impact_unit * whole + impact * base_unit * missing, base_unit * impact_unit * whole
 
 
 def fill_price(quote: TopOfBook, order: MaturedOrder, terms: Terms) -> Decimal:
     """The side's quote moved against us and rounded against us; a sale never falls below one tick."""
     buying = order.side is Side.BUY
     best, available = (quote.ask, quote.ask_quantity) if buying else (quote.bid, quote.bid_quantity)
-    move = slippage_bps(order.quantity, available, terms) / BASIS_POINTS
+    bps, one = slippage_bps(order.quantity, available, terms)
     tick = step_of(terms.price_decimals)
-    ticks = Fraction(best) * (1 + move if buying else 1 - move) / Fraction(tick)
-    return Decimal(math.ceil(ticks) if buying else max(math.floor(ticks), 1)) * tick
+    price, price_unit = best.as_integer_ratio()
+    step, step_unit = tick.as_integer_ratio()
+    moved = price * step_unit * (BASIS_POINTS * one + (bps if buying else -bps))
+    unit = price_unit * step * BASIS_POINTS * one
+    return Decimal(-(-moved // unit) if buying else max(moved // unit, 1)) * tick
 
 
 @exact

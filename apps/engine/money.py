@@ -2,12 +2,13 @@
 
 Python's default context keeps 28 digits, less than a product of two of our columns may have. Functions that compute
 with money run in a context of 80 digits, more than any sum of such products needs: rounding happens where it is
-written (`to_money`, `fee_of`) and nowhere else.
+written (`to_money`, `fee_of`) and nowhere else. The four that everything calls name the context at every operation;
+entering one costs more than what they compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import (
     ROUND_HALF_EVEN,
     ROUND_UP,
@@ -19,7 +20,7 @@ from decimal import (
     getcontext,
     localcontext,
 )
-from functools import wraps
+from functools import reduce, wraps
 from typing import Final, ParamSpec, TypeVar
 
 MONEY_STEP: Final = Decimal("1e-18")
@@ -47,24 +48,20 @@ def exact(function: Callable[Args, Result]) -> Callable[Args, Result]:
     return run
 
 
-@exact
 def to_money(amount: Decimal) -> Decimal:
     """`amount` as the ledger keeps it: 18 places, half to even."""
-    return amount.quantize(MONEY_STEP, rounding=ROUND_HALF_EVEN)
+    return amount.quantize(MONEY_STEP, ROUND_HALF_EVEN, _WIDE)
 
 
-@exact
 def notional(quantity: Decimal, price: Decimal) -> Decimal:
     """What `quantity` costs at `price`, quote currency."""
-    return to_money(quantity * price)
+    return _WIDE.multiply(quantity, price).quantize(MONEY_STEP, ROUND_HALF_EVEN, _WIDE)
 
 
-@exact
 def fee_of(amount: Decimal, rate: Decimal) -> Decimal:
     """The fee on a notional, rounded up to eight places."""
-    return (amount * rate).quantize(FEE_STEP, rounding=ROUND_UP)
+    return _WIDE.multiply(amount, rate).quantize(FEE_STEP, ROUND_UP, _WIDE)
 
 
-@exact
-def total(amounts: list[Decimal]) -> Decimal:
-    return sum(amounts, ZERO)
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    return reduce(_WIDE.add, amounts, ZERO)

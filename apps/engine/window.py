@@ -6,7 +6,6 @@ Nothing is worked out before it is asked for: a day holds millions of trades and
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
 
 import numpy as np
 
@@ -14,8 +13,6 @@ from apps.engine.derived_quotes import QuoteDeriver
 from apps.engine.model import MINUTE_MS, Quote
 from apps.engine.tape import PRICES_MAX, PriceTape
 from apps.engine.tapes import Int64s, Tape
-
-_LOOK_BACK: Final = 64  # rows that a quote is derived from at first; doubled until both sides have printed in them
 
 
 class SymbolWindow:
@@ -37,7 +34,7 @@ class SymbolWindow:
     def _leave(self, tape: Tape) -> None:
         last = int(tape.ts[-1])
         self._quote = self.quote_at(last if tape.quotes is None else np.iinfo(np.int64).max)
-        self._deriver = self._deriver_after(tape)
+        self._deriver.skip(tape)
         self._tail = self._rows_to(len(tape))
         self._price = int(tape.price[-1])
 
@@ -79,39 +76,7 @@ class SymbolWindow:
             return self._quote
         if self.tape.quotes is not None:
             return self.tape.quotes.at(ts_event) or self._quote
-        end = self._row(ts_event, "right") + 1
-        return self._derived(self.tape, end) if end else self._quote
-
-    def _derived(self, tape: Tape, end: int) -> Quote | None:
-        """The last change that the rows before `end` make. Exact once both sides printed in an earlier millisecond."""
-        back = _LOOK_BACK
-        while back < end:
-            first = int(np.searchsorted(tape.ts, tape.ts[end - back], side="left"))
-            part = tape.cut(first, end)
-            known_ms = _both_printed_ms(part)
-            if known_ms is not None:
-                changes = QuoteDeriver().feed(part)
-                if len(changes.ts) and int(changes.ts[-1]) > known_ms:
-                    return changes.at(int(changes.ts[-1]))
-            back *= 2
-        changes = self._deriver.copy().feed(tape.cut(0, end))
-        return changes.at(int(changes.ts[-1])) if len(changes.ts) else self._quote
-
-    def _deriver_after(self, tape: Tape) -> QuoteDeriver:
-        """The rule's state after the slice, from as few of its rows as decide it."""
-        back = _LOOK_BACK
-        while back < len(tape):
-            first = int(np.searchsorted(tape.ts, tape.ts[len(tape) - back], side="left"))
-            part = tape.cut(first, len(tape))
-            known_ms = _both_printed_ms(part)
-            if known_ms is not None and known_ms < int(part.ts[-1]):
-                deriver = QuoteDeriver()
-                deriver.feed(part)
-                return deriver
-            back *= 2
-        deriver = self._deriver.copy()
-        deriver.feed(tape)
-        return deriver
+        return self._deriver.last(self.tape, ts_event) or self._quote
 
     def _row(self, ts_event: int, side: str) -> int:
         """The last row before (`left`) or at (`right`) an event time; -1 if there is none."""
@@ -119,11 +84,3 @@ class SymbolWindow:
             return -1
         found = np.searchsorted(self.tape.ts, ts_event, side="left" if side == "left" else "right")
         return int(found) - 1
-
-
-def _both_printed_ms(tape: Tape) -> int | None:
-    """The first event time by which both sides have printed in these rows; None if one never does."""
-    bought, sold = np.flatnonzero(tape.side == 1), np.flatnonzero(tape.side == 2)
-    if not len(bought) or not len(sold):
-        return None
-    return int(tape.ts[max(int(bought[0]), int(sold[0]))])

@@ -119,3 +119,33 @@ def test_any_slices_between_milliseconds_give_the_same(rows: list[Print], cuts: 
     for first, last in pairwise(edges):
         found += rows_of(deriver.feed(tape_of([row for row in rows if first <= row[0] < last])))
     assert found == by_the_rule(rows)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(prints, max_size=2),
+    st.integers(0, 10_000),
+    st.integers(1, 300),
+    st.sampled_from([1, 100, 1_000]),
+    st.sampled_from([0.004, 0.02, 0.5, 0.98]),
+    st.integers(2, 5),
+)
+def test_the_newest_trades_tell_the_quote_that_all_of_them_tell(
+    first: list[list[Print]], seed: int, length: int, span: int, buys: float, dearest: int
+) -> None:
+    dice = np.random.default_rng(seed)
+    ts = np.sort(dice.integers(10, 10 + span, length))
+    sides = np.where(dice.random(length) < buys, BUY, SELL)
+    rows = np.stack([ts, sides, dice.integers(1, dearest, length), dice.integers(1, dearest, length)], axis=1)
+    tape = tape_of([(at, side, price, quantity) for at, side, price, quantity in rows.tolist()])
+    whole, quick = QuoteDeriver(), QuoteDeriver()
+    for before in first:
+        whole.feed(tape_of(before))
+        quick.skip(tape_of(before))
+    times = [9, *ts[:: length // 40 + 1].tolist(), 10 + span]
+    found = [quick.last(tape, at) for at in times]
+    expected = whole.feed(tape)
+    assert found == [expected.at(at) for at in times]
+    quick.skip(tape)
+    tail = tape_of([(10_000, BUY, 5, 1), (10_001, SELL, 3, 2)])
+    assert rows_of(quick.feed(tail)) == rows_of(whole.feed(tail))
