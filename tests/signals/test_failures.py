@@ -23,7 +23,7 @@ from apps.risk.services import assess
 from apps.signals.models import ParameterSchedule, SessionStrategy, Signal, SignalRefusal, StrategyFailure
 from apps.signals.services import drain
 from apps.signals.services.failures import disable, disable_failed, enable
-from apps.signals.services.schedules import ScheduleRefused, change_version, is_enabled
+from apps.signals.services.schedules import ScheduleRefused, change_version, is_enabled, minute_touched
 from apps.signals.services.state import specs_of
 from apps.signals.tasks import disable_strategy
 from tests import factories
@@ -118,8 +118,7 @@ def test_it_is_disabled_in_every_shard_from_the_next_minute_and_the_other_strate
     assert row is not None
     assert not is_enabled(failing())
     assert (row.enabled, row.set_by, row.version_id) == (False, "system", failing().version_id)
-    assert row.from_minute == max(event.ts_event for _, part in entries[: len(entries) // 2] for event in part
-                                  if hasattr(event, "ordinals")) // 60_000 + 1  # fmt: skip
+    assert row.from_minute == max(minute_touched(events) for _, events in entries[: len(entries) // 2]) + 1
     world.publish(entries[len(entries) // 2 :])
     world.drain_all()
     assert all(ts // 60_000 < row.from_minute for ts, *_ in told(failing()))
@@ -207,8 +206,8 @@ def test_a_replay_that_knows_the_schedule_raises_the_same_signals(world: ShardWo
     bindings = list(SessionStrategy.objects.select_related("version__strategy", "session").order_by("id"))
     ends = dict(ShardCursor.objects.filter(epoch=world.epoch).values_list("shard", "seen_through"))
     again = read_again(epoch_id=world.epoch.pk, segments=world.tools.segments, specs=specs_of(bindings), ends=ends)
-    rows = [*Signal.objects.all(), *SignalRefusal.objects.all()]
-    stored = sorted((row.ts_event, row.instrument.symbol, row.trade_id, row.strategy_version_id) for row in rows)
+    names = ("ts_event", "instrument__symbol", "trade_id", "strategy_version_id")
+    stored = sorted([*Signal.objects.values_list(*names), *SignalRefusal.objects.values_list(*names)])
     derived = [row for row in again.signals if row.kind == "entry"]
     assert sorted((row.ts_event, row.symbol, row.trade_id, row.version_id) for row in derived) == stored
     assert len({version for *_, version in stored}) == 3
