@@ -34,9 +34,10 @@ def raise_alert(
 
 
 def _count_up(kind: Alert.Kind, subject: str, words: str) -> Alert | None:
+    """The open alert, counted once more; None if there was none to count (one may have come since)."""
     still_open = Alert.objects.filter(kind=kind, subject=subject, acknowledged_at=None)
-    still_open.update(count=F("count") + 1, last_at=Now(), words=words)
-    return still_open.first()
+    counted = still_open.update(count=F("count") + 1, last_at=Now(), words=words)
+    return still_open.first() if counted else None
 
 
 def acknowledge(*, alert_id: int, by: str, reason: str) -> Alert:

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
@@ -20,6 +21,7 @@ from apps.alerts.services import AlertRefused, acknowledge, raise_alert, settle
 from apps.ops.metrics import alerts_family
 from apps.ops.selectors.state import read_state
 from apps.ops.sentence import Severity
+from apps.portfolio.models import TradingSession
 from apps.signals.models import ParameterSchedule, SessionStrategy
 from tests import factories
 from tests.worlds import open_world
@@ -144,6 +146,9 @@ def test_the_sentence_says_so_until_it_is_acknowledged_with_or_without_a_session
     found = read_state(1).sentence
     assert found.severity == Severity.CRITICAL
     assert found.line == "It differs. 2 times. Acknowledge the alert when you have looked. 1 more alert is open."
+    factories.TradingSessionFactory.create()
+    assert "It differs." in read_state(1).sentence.line
+    TradingSession.objects.update(ended_at=Now())
     for pk in (row.pk, Alert.objects.get(kind=Alert.Kind.STRATEGY_FAILED).pk):
         acknowledge(alert_id=pk, by="mara", reason="seen")
     assert read_state(1).sentence.situation == "no-session"

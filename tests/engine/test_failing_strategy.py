@@ -231,3 +231,33 @@ def test_learning_of_it_on_the_way_and_every_restart_give_the_same(
             engine = after
         effects.extend(engine.apply(entry_id, events))
     assert (effects.failed, effects.signals) == (known.failed, known.signals)
+
+
+def test_no_cut_into_frames_moves_where_nobody_judges_and_where_it_begins_anew() -> None:
+    """Also frames that begin before nobody judges and end after somebody does again."""
+    seen = []
+    for frame_ms in ((500,), (60_000,), (1_200_000,)):
+        wanted = entries(frame_ms, ("AAAUSDT",))
+        failing, quiet = (
+            scheduled(*stages(62, 66)),
+            StrategySpec(1, "failing", {"trades": -1, "bars": 0}, stages(62, 66)),
+        )
+        runs = [run(failing, wanted), run(ShardEngine({"AAAUSDT": SCALE}, [quiet]), wanted)]
+        seen.append([[(row.ts_event, row.version_id) for row in effects.signals] for effects in runs])
+        assert all(ts // 60_000 - START_MINUTE < 62 or ts // 60_000 - START_MINUTE > 65 for ts, _ in seen[-1][1])
+    assert seen[0] == seen[1] == seen[2]
+    assert {version for _, version in seen[0][0]} == {1, 2, 3}
+
+
+def test_another_version_alone_does_not_bring_a_failed_strategy_back() -> None:
+    change = Stage(START_MINUTE + 50, 3, {"trades": -1, "bars": 0})
+    effects = run(scheduled(change), entries())
+    assert len(effects.failed) == 1
+    assert minutes_told(effects, 3) == set()
+
+
+def test_a_change_of_version_in_the_minute_in_which_it_was_enabled_again_begins_anew_as_well() -> None:
+    off, on = stages(60, 60)
+    effects = run(scheduled(off, on, replace(on, version_id=4)), entries())
+    assert minutes_told(effects, 3) == set()
+    assert min(minutes_told(effects, 4)) > 60
