@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any, Final
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from apps.engine.desk.book import MarkSet
 from apps.engine.desk.deciding import Circumstances, Terms, Trigger, entry_key
 from apps.engine.desk.valuing import Valued, equity_at
 from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
+from apps.engine.judging import Scanner
 from apps.engine.kernel import Array
 from apps.engine.matching import TopOfBook
 from apps.engine.model import MINUTE_MS, Quote, Scale
+from apps.engine.money import exact
 from apps.engine.performance import RoundTrip
 from apps.engine.plans import Plan
 from apps.engine.portfolio import Fill
@@ -69,14 +72,16 @@ class Setup:
     signal_age_ms: int = 0
 
 
-@dataclass(order=True, slots=True)
-class _Event:
+class _Event(NamedTuple):
+    """Compared as a tuple: `number` counts events, so that of equal ones the first found comes first."""
+
     when: int
     turn: int
     rank: int
     key: str
     ts: int
-    subject: Any = field(compare=False)
+    number: int
+    subject: Any
 
 
 @dataclass(slots=True)
@@ -129,7 +134,10 @@ class Backtest:
             for symbol in setup.terms
             for number, spec in enumerate(setup.strategies)
         }
+        self._scales = {symbol: Scale(row.price_decimals, row.quantity_decimals) for symbol, row in setup.terms.items()}
+        self._scanner = Scanner()
         self._events: list[_Event] = []
+        self._numbers = count()
         self._exiting: set[int] = set()
         self._calls: list[tuple[int, _Entry]] = []  # exit signals of this slice so far
         self._equity_minute: int | None = None
@@ -138,6 +146,7 @@ class Backtest:
 
     # --- slices -------------------------------------------------------------------------------------------------------
 
+    @exact
     def feed(self, chunk: Mapping[str, Tape], *, end_ms: int) -> None:
         """The next slice: every trade before `end_ms` (event time, a whole minute) that was not in an earlier one.
 
@@ -154,7 +163,7 @@ class Backtest:
                     key = entry_key(found.version_id, symbol, found.ts, found.trade_id)
                     self._add(found.ts, _Rank.ENTRY, key, _Entry(symbol, number, found))
         for symbol in self._windows.keys() - chunk.keys():
-            self._windows[symbol].load(_nothing(symbol, self._windows[symbol]))
+            self._windows[symbol].load(_nothing(symbol, self._scales[symbol]))
         first = min((int(tape.ts[0]) for tape in chunk.values() if len(tape)), default=None)
         if self._equity_minute is None and first is not None:
             self._equity_minute = first // MINUTE_MS
@@ -174,9 +183,8 @@ class Backtest:
             if len(tape) and (int(tape.ts[0]) < self._end_ms or int(tape.ts[-1]) >= end_ms):
                 raise TapeError(f"{symbol}: trades outside the slice that ends at {end_ms}")
 
-    @staticmethod
-    def _scan(plan: Plan, state: Array, tape: Tape) -> Iterator[Found]:
-        return scan_tape(plan, state, tape) if len(tape) else iter(())
+    def _scan(self, plan: Plan, state: Array, tape: Tape) -> Iterator[Found]:
+        return scan_tape(plan, state, tape, self._scanner) if len(tape) else iter(())
 
     def finish(self) -> Result:
         """The result. Positions and orders that are still open are counted in it, not closed at an invented price."""
@@ -191,7 +199,7 @@ class Backtest:
 
     def _add(self, ts: int, rank: _Rank, key: str, subject: object) -> None:
         when, turn = self._turn_of(key, rank is _Rank.MATURE, ts)
-        heapq.heappush(self._events, _Event(when, turn, rank, key, ts, subject))
+        heapq.heappush(self._events, _Event(when, turn, rank, key, ts, next(self._numbers), subject))
 
     def _do(self, event: _Event, end_ms: int) -> None:
         self._record_equity(event.when)
@@ -250,8 +258,7 @@ class Backtest:
         self._decide(signal, position.version_id, position)
 
     def _decide(self, signal: SimulatedSignal, version_id: int, position: DeskPosition | None) -> None:
-        setup, terms = self.setup, self.setup.terms[signal.symbol]
-        scale = Scale(terms.price_decimals, terms.quantity_decimals)
+        setup, scale = self.setup, self._scales[signal.symbol]
         top = _top(signal.quote, scale)
         trigger = Trigger(
             symbol=signal.symbol,
@@ -259,7 +266,7 @@ class Backtest:
             price=scale.price(signal.price),
             bid=None if top is None else top.bid,
             ask=None if top is None else top.ask,
-            median=None if signal.median is None else signal.median.scaleb(-terms.price_decimals),
+            median=None if signal.median is None else signal.median.scaleb(-scale.price_decimals),
             unproven_minutes=0,
             unproven_reason="",
             is_exit=position is not None,
@@ -276,17 +283,16 @@ class Backtest:
         """Closes of the minute before the trigger's for what is held or promised; its own symbol at its own price."""
         minute = trigger.ts_event // MINUTE_MS - 1
         prices = {trigger.symbol: trigger.price}
-        for symbol in self.desk.book().symbols - {trigger.symbol}:
+        for symbol in self.desk.symbols - {trigger.symbol}:
             close = self._windows[symbol].price_before((minute + 1) * MINUTE_MS)
             if close is not None:
-                prices[symbol] = self._price(symbol, close)
+                prices[symbol] = self._scales[symbol].price(close)
         return MarkSet(minute, prices)
 
     def _mature(self, order: DeskOrder, end_ms: int) -> None:
-        terms = self.setup.terms[order.symbol]
         gap = self._unproven[order.symbol].get(order.ts_mature // MINUTE_MS, "")
         quote = self._windows[order.symbol].quote_at(order.ts_mature)
-        end = self.desk.end(order, _top(quote, Scale(terms.price_decimals, terms.quantity_decimals)), gap=gap)
+        end = self.desk.end(order, _top(quote, self._scales[order.symbol]), gap=gap)
         self.result.ends.append(end)
         if order.position_id is not None:
             self._exiting.discard(order.position_id)
@@ -305,7 +311,7 @@ class Backtest:
     def _search_after(self, position: DeskPosition, ts: int, end_ms: int) -> None:
         tape = self._windows[position.symbol].tape
         assert tape is not None
-        self._search(position, int(np.searchsorted(tape.ts, ts, side="right")), end_ms)
+        self._search(position, int(tape.ts.searchsorted(ts, side="right")), end_ms)
 
     def _search(self, position: DeskPosition, start: int, end_ms: int) -> None:
         """Look for the position's exit from a row of this slice on, and remember how high the price has been."""
@@ -315,7 +321,7 @@ class Backtest:
         tape = window.tape
         assert tape is not None
         if position.retry_ts:  # after a failed exit trades before that time only raise the trailing stop
-            opened, again = np.searchsorted(tape.ts, [position.opened_ts + 1, position.retry_ts], side="left")
+            opened, again = tape.ts.searchsorted([position.opened_ts + 1, position.retry_ts], side="left")
             position.high = max(position.high, int(tape.price[opened:again].max(initial=0)))
             start = max(start, int(again))
         row, code, position.high = find_exit(
@@ -337,20 +343,18 @@ class Backtest:
         """The account's worth at the close of every minute that ended at or before `until_ms`."""
         if self._equity_minute is None or (self._equity_minute + 1) * MINUTE_MS > until_ms:
             return
-        minutes = np.arange(self._equity_minute, until_ms // MINUTE_MS, dtype=np.int64)
+        minutes = range(self._equity_minute, until_ms // MINUTE_MS)
         self._equity_minute = until_ms // MINUTE_MS
         held, cash = self.desk.positions.values(), self.desk.cash
         if not held:
-            self.result.equity += [(minute, cash) for minute in minutes.tolist()]
+            self.result.equity += [(minute, cash) for minute in minutes]
             return
-        closes = {symbol: self._windows[symbol].closes(minutes).tolist() for symbol in {row.symbol for row in held}}
-        terms = self.setup.terms
-        valued = [Valued(row.holding.quantity, terms[row.symbol].price_decimals, closes[row.symbol]) for row in held]
-        self.result.equity += zip(minutes.tolist(), equity_at(cash, valued), strict=True)
+        ends = np.arange(minutes.start + 1, minutes.stop + 1, dtype=np.int64) * MINUTE_MS
+        closes = {symbol: self._windows[symbol].prices_before(ends) for symbol in {row.symbol for row in held}}
+        scales = self._scales
+        valued = [Valued(row.holding.quantity, scales[row.symbol].price_decimals, closes[row.symbol]) for row in held]
+        self.result.equity += zip(minutes, equity_at(cash, valued), strict=True)
         self.result.exposed_minutes += len(minutes)
-
-    def _price(self, symbol: str, ticks: int) -> Decimal:
-        return Decimal(ticks).scaleb(-self.setup.terms[symbol].price_decimals)
 
 
 def _versions(spec: StrategySpec) -> dict[int, Mapping[str, Any]]:
@@ -367,10 +371,9 @@ def _top(quote: Quote | None, scale: Scale) -> TopOfBook | None:
     )  # fmt: skip
 
 
-def _nothing(symbol: str, window: SymbolWindow) -> Tape:
+def _nothing(symbol: str, scale: Scale) -> Tape:
     """A slice without trades of this symbol."""
     none = np.empty(0, np.int64)
-    scale = window.tape.scale if window.tape is not None else Scale(0, 0)
     return Tape(symbol, scale, none, none, none, np.empty(0, np.int8), [])
 
 

@@ -24,9 +24,12 @@ class Found(NamedTuple):
     figures: tuple[float, ...]
 
 
-def scan_tape(plan: Plan, state: Array, tape: Tape) -> Iterator[Found]:
-    """Every signal of the strategy on the tape (at least one trade). `state` goes on to the next slice."""
-    for events, _ in Scanner().scan(plan, state, tape.scale, Columns(tape.ts, tape.price, tape.quantity)):
+def scan_tape(plan: Plan, state: Array, tape: Tape, scanner: Scanner | None = None) -> Iterator[Found]:
+    """Every signal of the strategy on the tape (at least one trade). `state` goes on to the next slice.
+
+    A `scanner` that is given is busy until the last signal has been taken.
+    """
+    for events, _ in (scanner or Scanner()).scan(plan, state, tape.scale, Columns(tape.ts, tape.price, tape.quantity)):
         for event in events:
             ts = int(tape.ts[event.row])
             judge = plan.at(ts // MINUTE_MS)

@@ -6,13 +6,16 @@ Nothing is worked out before it is asked for: a day holds millions of trades and
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import numpy as np
 
 from apps.engine.derived_quotes import QuoteDeriver
-from apps.engine.model import MINUTE_MS, Quote
+from apps.engine.model import Quote
 from apps.engine.tape import PRICES_MAX, PriceTape
 from apps.engine.tapes import Int64s, Tape
+
+_NONE: Final = np.empty(0, np.int64)
 
 
 class SymbolWindow:
@@ -23,7 +26,7 @@ class SymbolWindow:
         self._deriver = QuoteDeriver()  # as it stood when the slice began
         self._quote: Quote | None = None  # in force when the slice began
         self._price: int | None = None  # of the last trade before the slice
-        self._tail: list[list[int]] = []  # (time, price) of the last trades before the slice, oldest first
+        self._tail = (_NONE, _NONE)  # times and prices of the last trades before the slice, oldest first
 
     def load(self, tape: Tape) -> None:
         """Go on to the next slice."""
@@ -35,52 +38,47 @@ class SymbolWindow:
         last = int(tape.ts[-1])
         self._quote = self.quote_at(last if tape.quotes is None else np.iinfo(np.int64).max)
         self._deriver.skip(tape)
-        self._tail = self._rows_to(len(tape))
+        ts, price = self._rows_to(len(tape))
+        self._tail = (ts.copy(), price.copy())  # a part of the slice would keep all of it in memory
         self._price = int(tape.price[-1])
 
     def price_before(self, ts_event: int) -> int | None:
         """Price (ticks) of the last trade before an event time; None if none is known."""
-        row = self._row(ts_event, "left")
-        if row < 0 or self.tape is None:
-            return self._price
-        return int(self.tape.price[row])
+        assert self.tape is not None
+        row = int(self.tape.ts.searchsorted(ts_event)) - 1
+        return self._price if row < 0 else int(self.tape.price[row])
 
-    def closes(self, minutes: Int64s) -> Int64s:
-        """Close (ticks) of each minute, carried over empty ones; 0 where no trade is known yet."""
-        before = 0 if self._price is None else self._price
-        if self.tape is None or not len(self.tape):
-            return np.full(len(minutes), before, np.int64)
-        rows = np.searchsorted(self.tape.ts, (minutes + 1) * MINUTE_MS, side="left") - 1
-        return np.where(rows >= 0, self.tape.price[np.maximum(rows, 0)], before)
+    def prices_before(self, ts_event: Int64s) -> list[int]:
+        """Price (ticks) of the last trade before each of these event times, which rise; 0 where none is known yet."""
+        assert self.tape is not None
+        rows = self.tape.ts.searchsorted(ts_event)
+        early = int(rows.searchsorted(1))  # so many times lie before the slice's first trade
+        return [*[self._price or 0] * early, *self.tape.price[rows[early:] - 1].tolist()]
 
     def median(self, row: int) -> Decimal | None:
         """Median price, in ticks, of the last trades of the minute up to this row, as `PriceTape` has it."""
         assert self.tape is not None
-        return PriceTape(self._rows_to(row + 1)).median(int(self.tape.ts[row]))
+        ts, price = self._rows_to(row + 1)
+        tape = PriceTape()
+        tape.extend(ts.tolist(), price.tolist())
+        return tape.median(int(self.tape.ts[row]))
 
-    def _rows_to(self, end: int) -> list[list[int]]:
-        """The last `PRICES_MAX` (time, price) rows before row `end` of the slice."""
+    def _rows_to(self, end: int) -> tuple[Int64s, Int64s]:
+        """Times and prices of the last `PRICES_MAX` trades before row `end` of the slice."""
         assert self.tape is not None
-        first = max(end - PRICES_MAX, 0)
-        rows = [
-            [int(ts), int(price)] for ts, price in zip(self.tape.ts[first:end], self.tape.price[first:end], strict=True)
-        ]
-        missing = PRICES_MAX - len(rows)
-        return [*(self._tail[-missing:] if missing else []), *rows]
+        rows = slice(max(end - PRICES_MAX, 0), end)
+        ts, price = self.tape.ts[rows], self.tape.price[rows]
+        missing = PRICES_MAX - len(ts)
+        if not missing or not len(self._tail[0]):
+            return ts, price
+        before_ts, before_price = self._tail
+        return np.concatenate([before_ts[-missing:], ts]), np.concatenate([before_price[-missing:], price])
 
     # --- quotes -------------------------------------------------------------------------------------------------------
 
     def quote_at(self, ts_event: int) -> Quote | None:
         """The quote in force at an event time: recorded, or derived from the trades."""
-        if self.tape is None:
-            return self._quote
+        assert self.tape is not None
         if self.tape.quotes is not None:
             return self.tape.quotes.at(ts_event) or self._quote
         return self._deriver.last(self.tape, ts_event) or self._quote
-
-    def _row(self, ts_event: int, side: str) -> int:
-        """The last row before (`left`) or at (`right`) an event time; -1 if there is none."""
-        if self.tape is None:
-            return -1
-        found = np.searchsorted(self.tape.ts, ts_event, side="left" if side == "left" else "right")
-        return int(found) - 1

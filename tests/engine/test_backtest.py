@@ -92,6 +92,7 @@ def test_the_money_adds_up(seed: int) -> None:
     for decision in result.decisions:
         if decision.order is not None and decision.order.side is Side.BUY:
             assert decision.ruled.exposure_after <= LIMITS.exposure_max * decision.ruled.equity
+    assert desk.symbols == desk.book().symbols
     closed = sum((trip.net for trip in result.round_trips), Decimal(0))
     if not desk.positions:
         assert desk.cash == 100_000 + closed

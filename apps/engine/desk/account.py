@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from apps.engine.desk.book import DAY_MS, Book, Earlier, Held, MarkSet, NearOrder, Promised, earlier, reach_of
 from apps.engine.desk.deciding import Circumstances, Proposal, Ruled, Standing, Terms, Trigger, client_order_id, decide
@@ -36,8 +35,6 @@ from apps.engine.portfolio import (
     worth,
 )
 from apps.engine.risk.values import Intent, Limits, TradingState
-
-_time_of: Final = attrgetter("ts_event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +192,12 @@ class Desk:
         ]  # fmt: skip
         return Book(held, promised)
 
+    @property
+    def symbols(self) -> set[str]:
+        """Symbols whose price matters: held, or about to be. Those of `book`, for less."""
+        opening = {order.symbol for order, proposal in self.orders.values() if not proposal.intent.reducing}
+        return opening.union(row.symbol for row in self.positions.values())
+
     def _earlier(self, ts_event: int, intent: Intent) -> Earlier:
         reach = reach_of(self.limits.duplicate_ms)
         first = bisect_right(self._near, ts_event - reach, key=_time_of)
@@ -218,6 +221,7 @@ class Desk:
 
     # --- fills --------------------------------------------------------------------------------------------------------
 
+    @exact
     def end(self, order: DeskOrder, quote: TopOfBook | None, *, gap: str = "") -> DeskEnd:
         """The order has matured: fill it against `quote`, or let it expire. `gap`: why its minute is UNPROVEN."""
         terms = self.terms[order.symbol]
@@ -285,7 +289,7 @@ class Desk:
 
     def _mark(self, symbol: str, price: Decimal) -> None:
         """After a fill or an end: the marks of the last decision go on, and `price` marks what they do not name."""
-        symbols = {*self._marks.prices, *self.book().symbols}
+        symbols = {*self._marks.prices, *self.symbols}
         self._marks = self._marks.narrowed(symbols, MarkSet(None, {symbol: price}))
 
     @exact
@@ -324,3 +328,7 @@ def _round_trip(position: DeskPosition, closed_ts: int) -> RoundTrip:
         fees=holding.fees,
         net=holding.realized - holding.fees,
     )
+
+
+def _time_of(order: NearOrder) -> int:
+    return order.ts_event

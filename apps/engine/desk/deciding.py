@@ -88,6 +88,7 @@ class Proposal:
 @dataclass(frozen=True, slots=True)
 class _Valued:
     marks: MarkSet
+    worth: Decimal
     equity: Decimal
     unvalued: tuple[str, ...]
 
@@ -116,6 +117,7 @@ class Ruled:
 EarlierOf = Callable[[Intent], Earlier]
 
 
+@exact
 def decide(
     trigger: Trigger,
     terms: Terms,
@@ -131,7 +133,7 @@ def decide(
     equity = total([standing.cash, value])
     proposal = propose(trigger, terms, book, limits, equity)
     view = _view(
-        trigger, terms, around, standing, proposal, _Valued(marks, equity, unvalued), earlier_of(proposal.intent)
+        trigger, terms, around, standing, proposal, _Valued(marks, value, equity, unvalued), earlier_of(proposal.intent)
     )
     assessment = run_checks(proposal.intent, view, limits)
     added = proposal.promise.notional if assessment.ruling is Ruling.APPROVED else ZERO
@@ -192,7 +194,7 @@ def _view(
         equity=valued.equity,
         free_cash=free_cash(standing.cash, book.reserved(standing.currency)),
         needed_cash=proposal.promise.amount,
-        exposure=book.exposure(prices),
+        exposure=total([valued.worth, book.promised()]),
         symbol_exposure=book.exposure(prices, symbol),
         unvalued=valued.unvalued,
         positions_symbol=book.entries_of(symbol),
