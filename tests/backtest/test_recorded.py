@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -149,7 +150,7 @@ FULL = [("THROTTLE", {"orders_per_minute_max": 2}), ("THROTTLE", {"orders_per_da
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 @pytest.mark.parametrize(("reason", "limits"), FULL, ids=["a minute", "a day"])
 def test_a_throttle_counts_by_event_time_in_whatever_order_was_decided(
-    order: tuple[int, ...], reason: str, limits: dict[str, int]
+    order: tuple[int, ...], reason: str, limits: dict[str, Any]
 ) -> None:
     """Two orders in one minute, a third on the same day and one on the next; then a late signal in that minute."""
     made = simulations.setup(SYMBOLS, replace(LIMITS, positions_per_symbol_max=9, open_orders_symbol_max=9, **limits))
