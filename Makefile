@@ -27,7 +27,7 @@ STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fuzz fmt bench lock
-.PHONY: faults-feed soak check check-lint check-imports check-django check-dependencies
+.PHONY: faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies
 
 help: ## This list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -79,6 +79,10 @@ faults-feed: install-dev ## Seeded faults of the feed, judged by ground truth [S
 soak: install-dev ## A long quiet run: nothing lost, nothing growing [HOURS=1 FACTOR=60]
 	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults.soak --hours $(HOURS) --factor $(FACTOR) \
 		--figures "$${CDB_DATA_DIR:-var}/bench" $(ARGS)
+
+prove-engine: install-dev ## Live, backtest, what-if and parity agree to the byte [REPLAY=file,file SPEED= SEED= ARGS=--plant]
+	@$(RUN) $(BIN)/python -m tests.road.prove $(if $(REPLAY),--trades $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: check-lint check-imports check-django check-dependencies ## Lint, types, import order, migrations, dependencies
 

@@ -33,12 +33,15 @@ from rich.table import Table
 
 from apps.ops.embedded.home import read_home, remove_servers
 from tests.road.disturbing import Disturber
-from tests.road.stack import REPOSITORY, Stack, free_port
+from tests.road.stack import REPOSITORY, Stack, free_port, wait_until
 from tests.road.synthetic_day import make_day
 
 KINDS: Final = ("signals", "decisions", "fills")
 SYMBOLS: Final = 20
-OVERTIME_SECONDS: Final = 300
+SHOWN_MAX: Final = 2_000  # characters of a difference
+OVERTIME_SECONDS: Final = 600
+SETTLE_SECONDS: Final = 600
+LOOK_SECONDS: Final = 4
 COMMAND_SECONDS: Final = 900
 
 
@@ -83,7 +86,7 @@ def prove(console: Console, stack: Stack, files: list[Path], speed: float, seed:
     status = stack.exchange_status()
     disturber = Disturber(stack, random.Random(seed))
     disturber.run(seconds=(status["end_ms"] - status["start_ms"]) / 1000 / speed + OVERTIME_SECONDS)
-    stack.wait_replayed(seconds=OVERTIME_SECONDS)
+    settle(stack)
     played = time.monotonic() - started
     found = compare(stack, files)
     table = Table(title=f"{', '.join(path.name for path in files)}, speed {speed:g}, seed {seed}")
@@ -100,6 +103,29 @@ def prove(console: Console, stack: Stack, files: list[Path], speed: float, seed:
     if plant:
         holds &= _planted(console, stack)
     return 0 if holds else 1
+
+
+SETTLED: Final = """
+    SELECT (SELECT sum(processed) FROM market_shardcursor),
+           (SELECT count(*) FROM outbox_outboxevent WHERE published_at IS NULL)
+         + (SELECT count(*) FROM signals_signal s
+             WHERE NOT EXISTS (SELECT 1 FROM risk_riskdecision d WHERE d.signal_id = s.id))
+         + (SELECT count(*) FROM portfolio_reservation WHERE active),
+           (SELECT string_agg(seen_through, ' ' ORDER BY shard) FROM market_shardcursor)
+"""
+
+
+def settle(stack: Stack) -> None:
+    """Until every trade that was sent is processed, nothing waits to be decided or filled, and nothing moves."""
+    last: list[str] = []
+
+    def settled() -> bool:
+        processed, waiting, seen = stack.sql(SETTLED)[0]
+        same = [seen] == last
+        last[:] = [seen]
+        return bool(same and processed == stack.exchange_status()["trades_sent"] and waiting == 0)
+
+    wait_until("everything is read, decided and filled", settled, seconds=SETTLE_SECONDS, every=LOOK_SECONDS)
 
 
 def compare(stack: Stack, files: list[Path]) -> list[Compared]:
@@ -145,7 +171,7 @@ def _simulated(name: str, found: dict[str, Any], *, strict: bool) -> Compared:
     for kind in must:
         row = found[kind]
         if not row["equal"] or not row["live"]:
-            differences.append(f"{kind}: {row['difference']}")
+            differences.append(f"{kind}: {row['difference']}"[:SHOWN_MAX])
     return Compared(name, tuple(cells), not differences, "; ".join(differences))
 
 
