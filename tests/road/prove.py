@@ -1,4 +1,4 @@
-"""`make prove-engine REPLAY=file SPEED=600 SEED=1`: live, backtest, what-if and parity say the same, byte by byte.
+"""`make prove-engine REPLAY=file SPEED=300 SEED=1`: live, backtest, what-if and parity say the same, byte by byte.
 
 A stack of its own plays the recording (without one: a day of 20 synthetic symbols) while drains and the trade worker
 are stopped and killed at random. What it signalled, decided and filled is then laid beside
@@ -58,7 +58,7 @@ class Compared:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.road.prove", description=__doc__.splitlines()[0])
     parser.add_argument("--trades", default="", help="FILE[,FILE]; a synthetic day if none is named")
-    parser.add_argument("--speed", type=float, default=600.0)
+    parser.add_argument("--speed", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=1, help="of the disturbance and of a synthetic day")
     parser.add_argument("--plant", action="store_true", help="at the end change one fill by a tick")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work there, and keep it")
