@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from apps.bus import failpoints
+
 
 class SettingError(Exception):
     """A setting is missing, unknown or malformed. The process must not start; exit code 2."""
@@ -140,6 +142,14 @@ def refuse_unknown(prefix: str, known: Iterable[str]) -> None:
     unknown = sorted(name for name in os.environ if name.startswith(prefix) and name not in allowed)
     if unknown:
         raise SettingError(f"unknown setting {unknown[0]} (known: {', '.join(sorted(allowed))})")
+
+
+def arm_failpoints() -> None:
+    """Off unless `CDB_FAIL` names some; see apps/bus/failpoints.py."""
+    try:
+        failpoints.arm_from(os.environ)
+    except failpoints.FailpointError as error:
+        raise SettingError(str(error)) from error
 
 
 def read_runtime(path: Path) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ KNOWN_SETTINGS = (
     "CDB_ALLOWED_HOSTS",
     "CDB_ARCHIVE_DAYS",
     "CDB_DATA_DIR",
+    "CDB_FAIL",
+    "CDB_FAIL_FOLDER",
     "CDB_INGEST_STANDBY",
     "CDB_LOG_LEVEL",
     "CDB_PROCESS_ROLE",
@@ -29,6 +31,7 @@ KNOWN_SETTINGS = (
     "CDB_SYMBOLS",
 )
 env.refuse_unknown("CDB_", KNOWN_SETTINGS)
+env.arm_failpoints()
 
 # --- where things are -------------------------------------------------------------------------------------------------
 DATA_DIR = Path(env.read_text("CDB_DATA_DIR", str(BASE_DIR / "var"))).absolute()

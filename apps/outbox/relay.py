@@ -9,6 +9,7 @@ from typing import Final
 
 from django.db import transaction
 
+from apps.bus.failpoints import failpoint
 from apps.outbox.models import OutboxEvent
 from apps.outbox.pace import AtMostEvery
 from apps.outbox.services import BROKER_ERRORS, Sender, UnknownEvent, ring
@@ -61,5 +62,6 @@ def _send(events: list[OutboxEvent], sender: Sender) -> list[int]:
             if _complaints.ready(event.event_type):
                 log.error("event %d: no task is routed from %s; it stays unpublished", event.pk, event.event_type)
             continue
+        failpoint("outbox.after_publish")
         sent.append(event.pk)
     return sent

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
+from apps.bus.failpoints import failpoint
 from apps.outbox.models import OutboxEvent
 from apps.outbox.pace import AtMostEvery, Pause
 
@@ -66,5 +67,6 @@ def publish(event: OutboxEvent, *, sender: Sender = ring) -> bool:
         if _complaints.ready("publish"):
             log.warning("event %d (%s) waits for the relay: %s", event.pk, event.event_type, error)
         return False
+    failpoint("outbox.after_publish")
     OutboxEvent.objects.filter(pk=event.pk, published_at=None).update(published_at=timezone.now())
     return True

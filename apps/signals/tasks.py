@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import OperationalError
 
 from apps.bus import clients
+from apps.bus.failpoints import failpoint
 from apps.signals.services import failures
 
 if TYPE_CHECKING:  # the drain brings numba, which only the processes that drain shall carry
@@ -39,6 +40,7 @@ def drain_shard(epoch: int, shard: int) -> None:
         current_app.send_task(settings.PIPELINE_ROUTES["WatermarkAdvanced"], kwargs={"epoch": epoch, "shard": shard})
     if found.more:
         drain_shard.apply_async(kwargs={"epoch": epoch, "shard": shard}, queue=f"shard.{shard}")
+    failpoint("drain.before_ack")
 
 
 @shared_task(name="signals.disable_strategy", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import random
 import signal
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from apps.bus import failpoints
 from workers.ingest.clock import Clock
 from workers.ingest.config import Config, ConfigError, load
 from workers.ingest.web import StatusServer
@@ -37,10 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="{asctime} {levelname} {name} {message}", style="{", stream=sys.stderr
     )
     try:
+        failpoints.arm_from(os.environ)
         config = load(options.config)
         server = _listen(config)
         server.start()
-    except ConfigError as error:
+    except (ConfigError, failpoints.FailpointError) as error:
         sys.stderr.write(f"ingest: {error}\n")
         return EXIT_BAD_INPUT
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -10,6 +10,7 @@ from typing import Final
 
 import websocket
 
+from apps.bus.failpoints import failpoint
 from apps.engine import timeouts
 from workers.ingest import control
 from workers.ingest.channels import channels_of, deals_symbols
@@ -156,6 +157,7 @@ class Link:
     def hand_over(self) -> None:
         """Give the collected frames to the consumer."""
         if self._payloads:
+            failpoint("ingest.recv")
             self._inbox.put(Frames(self.name, self._clock.wall_ms(), self._payloads, self.number))
             self._payloads = []
 

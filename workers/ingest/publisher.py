@@ -10,6 +10,7 @@ from typing import Final
 import redis
 
 from apps.bus import codec, streams
+from apps.bus.failpoints import failpoint
 from apps.bus.streams import Appender, Fenced, entry_order
 from apps.engine.events import QuoteBlock
 from workers.ingest.clock import Clock
@@ -107,7 +108,9 @@ class Publisher(threading.Thread):
                         break
                 # Right before the write: this process may have been stopped for a while at any line above.
                 if self._may_write():
-                    if self._appender.append(batch.shard, entry_id, payload):
+                    new = self._appender.append(batch.shard, entry_id, payload)
+                    failpoint("ingest.appended")
+                    if new:
                         self._on_dirty(batch.shard)
                     break
                 self._ring.reader_is_stuck()

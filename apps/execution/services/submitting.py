@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from apps.bus.failpoints import failpoint
 from apps.bus.feed import FeedAge
 from apps.bus.streams import shard_of
 from apps.engine import timeouts
@@ -72,6 +73,7 @@ def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Ord
     refusal = _refusal(intent, RiskState.objects.get(account=account), now_ms, feed)
     if refusal is None:
         step(order, Event.SUBMIT)
+        failpoint("sender.before_submitting")
         return order
     if refusal.event is None:
         if order._state.adding:
@@ -126,6 +128,7 @@ def _refusal(intent: OrderIntent, state: RiskState, now_ms: int, feed: FeedAge) 
 
 
 def _send(order: Order, request: OrderRequest, venue: Venue) -> None:
+    failpoint("sender.after_submitting")
     try:
         report = venue.submit(request)
         fills = [] if report.status is VenueStatus.OPEN else venue.trades(request.client_order_id)
@@ -133,6 +136,7 @@ def _send(order: Order, request: OrderRequest, venue: Venue) -> None:
         log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
         lose(order_id=order.pk, words=str(error))
         return
+    failpoint("sender.after_reply")
     apply_report(order_id=order.pk, report=report, fills=fills)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
 
+from apps.bus.failpoints import failpoint
 from apps.engine.matching import Expiry, Terms, TopOfBook
 from apps.engine.model import MINUTE_MS
 from apps.engine.portfolio import Fill, Side
@@ -41,7 +42,9 @@ class PaperVenue:
 
     def submit(self, request: OrderRequest) -> Report:
         with _unclear():
-            return report_of(retry_tx(lambda: self._receive(request)))
+            order = retry_tx(lambda: self._receive(request))
+        failpoint("sender.at_venue")
+        return report_of(order)
 
     def query(self, client_order_id: str) -> Report | None:
         with _unclear():

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from django.db.models import Exists, OuterRef
 
+from apps.bus.failpoints import failpoint
 from apps.bus.feed import FeedAge
 from apps.engine.desk.book import Book, Earlier, MarkSet
 from apps.engine.desk.deciding import Circumstances, Proposal, Ruled, Standing, client_order_id, decide
@@ -97,6 +98,7 @@ def _gather(signal_id: int, now_ms: int, feed: FeedReader) -> Facts | None:
 def _decide(facts: Facts) -> Decided:
     signal = facts.signal
     account = lock_account(facts.account_id)
+    failpoint("risk.after_lock")
     if RiskDecision.objects.filter(signal=signal, book=signal.book).exists():
         return Decided(None, None)
     state = RiskState.objects.get(account=account)
@@ -123,6 +125,7 @@ def _decide(facts: Facts) -> Decided:
         account.sequence += 1
         decision = _store(facts, account, state, version, ruled)
     save_account(account)
+    failpoint("risk.before_commit")
     return Decided(decision, ruled.assessment)
 
 

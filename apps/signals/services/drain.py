@@ -16,6 +16,7 @@ import redis
 from django.db import transaction
 
 from apps.bus import codec, streams
+from apps.bus.failpoints import failpoint
 from apps.engine.fence import Fence
 from apps.engine.shard import Effects
 from apps.market.models import DeadEntry, ShardCursor
@@ -88,22 +89,27 @@ def drain_shard(*, epoch: int, shard: int, tools: Tools) -> Drained:
 
 def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
     """One read of the stream in one transaction."""
+    failpoint("drain.before_lock")
     try:
         with transaction.atomic():
             cursor = ShardCursor.objects.select_for_update(skip_locked=True).filter(epoch_id=epoch, shard=shard).first()
             if cursor is None:
                 return Drained(locked=True)
+            failpoint("drain.after_lock")
             tools.writer.delete(streams.dirty_key(epoch, shard))
             warm = _trusted(cursor, tools)
             state.follow_schedule(warm)
             rows = streams.read(tools.reader, epoch, shard, after=warm.position, count=tools.entries_per_read)
+            failpoint("drain.after_read")
             signals = _process(cursor, warm, rows, tools)
+            failpoint("drain.before_commit")
     except BaseException:
         # The memory may be ahead of what was committed, or half way through an entry.
         gone = _warm.pop((epoch, shard), None)
         if gone is not None:
             gone.writer.close()
         raise
+    failpoint("drain.after_commit")
     full = len(rows) == tools.entries_per_read
     dirty = bool(tools.reader.exists(streams.dirty_key(epoch, shard)))
     return Drained(False, len(rows), signals, full or dirty, bool(rows) and _orders_wait(warm))
