@@ -20,6 +20,8 @@ class Alert(models.Model):
     class Kind(models.TextChoices):
         STRATEGY_FAILED = "strategy_failed"
         PARITY_DIFFERENCE = "parity_difference"
+        BREAKER_TRIPPED = "breaker_tripped"
+        EXPOSURE_NEAR_LIMIT = "exposure_near_limit"
 
     class Severity(models.TextChoices):
         WARNING = "warning"

@@ -19,6 +19,33 @@ class TradingState(models.TextChoices):
     HALTED = "HALTED"
 
 
+class Scope(models.TextChoices):
+    """What a trading state or a trip is about. The strictest of the three holds for an order."""
+
+    ACCOUNT = "account"
+    STRATEGY = "strategy"
+    SYMBOL = "symbol"
+
+
+class TripCause(models.TextChoices):
+    """Why a rule of ours lowers a trading state by itself. Closed; each has its way back in `services.ways_back`."""
+
+    DAILY_LOSS = "DAILY_LOSS"
+    DRAWDOWN = "DRAWDOWN"
+    ERROR_RATE = "ERROR_RATE"
+    ORDER_FREQUENCY = "ORDER_FREQUENCY"
+    STALE_FEED = "STALE_FEED"
+    RECON = "RECON"
+    EXPOSURE_DIFFERENCE = "EXPOSURE_DIFFERENCE"
+    EXPOSURE = "EXPOSURE"
+    NEGATIVE_CASH = "NEGATIVE_CASH"
+    UNKNOWN_FILL = "UNKNOWN_FILL"
+    REPEAT = "REPEAT"
+    HEARTBEAT = "HEARTBEAT"
+    VERSION = "VERSION"
+    LEASE = "LEASE"
+
+
 class RiskLimits(models.Model):
     """One version of an account's limits. Versions are added, never changed. Fractions are of equity unless said."""
 
@@ -62,6 +89,12 @@ class RiskState(models.Model):
 
     account = models.OneToOneField(Account, on_delete=models.PROTECT, related_name="risk_state")
     trading_state = models.CharField(max_length=8, choices=TradingState.choices, default=TradingState.ACTIVE)
+    asked_state = models.CharField(
+        max_length=8,
+        choices=TradingState.choices,
+        default=TradingState.ACTIVE,
+        help_text="what a person asked for last; open trips may hold it stricter",
+    )
     state_reason = models.CharField(max_length=200, blank=True)
     state_set_by = models.CharField(max_length=150, blank=True)
     state_since = models.DateTimeField(auto_now_add=True)
@@ -72,8 +105,67 @@ class RiskState(models.Model):
     marks = models.JSONField(default=dict, help_text="the MarkSet: minute and symbol -> price")
     sequence = models.BigIntegerField(default=0, help_text="account sequence of the commit that stored this")
 
+    class Meta:
+        permissions = [
+            ("change_trading_state", "Can halt and reduce trading, and sell every position"),
+            ("resume_trading", "Can let trading go on"),
+        ]
+
     def __str__(self) -> str:
         return f"{self.trading_state} ({self.account})"
+
+
+class ScopedState(models.Model):
+    """The trading state of one strategy or one symbol of an account. No row: nothing was ever said of it, ACTIVE."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="scoped_states")
+    scope = models.CharField(max_length=8, choices=Scope.choices)
+    subject = models.CharField(max_length=40, help_text="the strategy's name or the symbol")
+    trading_state = models.CharField(max_length=8, choices=TradingState.choices, default=TradingState.ACTIVE)
+    asked_state = models.CharField(max_length=8, choices=TradingState.choices, default=TradingState.ACTIVE)
+    state_reason = models.CharField(max_length=200, blank=True)
+    state_set_by = models.CharField(max_length=150, blank=True)
+    state_since = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "scope", "subject"], name="scoped_state_once"),
+            models.CheckConstraint(condition=~models.Q(scope=Scope.ACCOUNT), name="scoped_state_is_not_global"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.trading_state} {self.scope} {self.subject}"
+
+
+class BreakerTrip(models.Model):
+    """A rule of ours lowered a trading state: why, on what evidence, and when the way back was taken."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="trips")
+    sequence = models.BigIntegerField(help_text="account sequence")
+    cause = models.CharField(max_length=20, choices=TripCause.choices)
+    scope = models.CharField(max_length=8, choices=Scope.choices, default=Scope.ACCOUNT)
+    subject = models.CharField(max_length=40, blank=True, default="", help_text="empty: the account")
+    from_state = models.CharField(max_length=8, choices=TradingState.choices, help_text="of this scope")
+    to_state = models.CharField(max_length=8, choices=TradingState.choices, help_text="no laxer while this is open")
+    evidence = models.JSONField(default=dict, help_text="the figures it was made on, by name")
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+    gone_at = models.DateTimeField(null=True, blank=True, help_text="when whoever watches the cause saw it gone")
+    cleared_at = models.DateTimeField(null=True, blank=True)
+    cleared_by = models.CharField(max_length=150, blank=True, default="")
+    clear_reason = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "cause", "scope", "subject", "to_state"],
+                condition=models.Q(cleared_at=None),
+                name="trip_open_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.from_state} -> {self.to_state}"
 
 
 class RiskStateChange(models.Model):
@@ -81,6 +173,9 @@ class RiskStateChange(models.Model):
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="state_changes")
     sequence = models.BigIntegerField()
+    scope = models.CharField(max_length=8, choices=Scope.choices, default=Scope.ACCOUNT)
+    subject = models.CharField(max_length=40, blank=True, default="", help_text="empty: the account")
+    trip = models.ForeignKey(BreakerTrip, on_delete=models.PROTECT, null=True, blank=True, related_name="changes")
     from_state = models.CharField(max_length=8, choices=TradingState.choices)
     to_state = models.CharField(max_length=8, choices=TradingState.choices)
     set_by = models.CharField(max_length=150)

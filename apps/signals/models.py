@@ -183,6 +183,7 @@ class Signal(models.Model):
         TAKE_PROFIT = "take_profit"
         MAX_HOLDING = "max_holding"
         EXIT_SIGNAL = "exit_signal"
+        FLATTEN = "flatten"  # a person sells everything: no function of the stream, so no replay raises it
 
     session = models.ForeignKey(TradingSession, on_delete=models.PROTECT, related_name="signals")
     strategy_version = models.ForeignKey(StrategyVersion, on_delete=models.PROTECT)

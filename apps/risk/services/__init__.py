@@ -3,7 +3,7 @@
 from apps.risk.services.decisions import FeedReader, assess
 from apps.risk.services.exposure import store_exposure
 from apps.risk.services.limits import LimitError, change_limits, install_risk, parse_limits
-from apps.risk.services.states import Changed, change_state, set_trading_state
+from apps.risk.services.states import Changed, StateRefused, change_state, set_trading_state
 from apps.risk.services.sweeps import undecided_signals
 from apps.risk.services.tiers import TierRefused, review_tier, set_tier
 
@@ -11,6 +11,7 @@ __all__ = [
     "Changed",
     "FeedReader",
     "LimitError",
+    "StateRefused",
     "TierRefused",
     "assess",
     "change_limits",

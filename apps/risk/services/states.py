@@ -1,23 +1,81 @@
-"""Changes of the trading state: under the account's lock, with a sequence number, who and why."""
+"""Trading states: by account, strategy and symbol, moved along a table, under the account's lock, with who and why.
+
+A state is the strictest of what a person asked for last and of what the open trips of its scope hold. So a trip that
+clears never takes away what a person asked for, and a person's word alone never takes away a trip whose cause persists.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
 from django.utils import timezone
 
+from apps.alerts.models import Alert
+from apps.alerts.services import raise_alert
 from apps.market.selectors import reached_ms
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account, Position, Reservation
 from apps.portfolio.services import exit_failed, lock_account, save_account
-from apps.risk.models import RiskDecision, RiskState, RiskStateChange, TradingState
-from apps.signals.models import Signal
+from apps.risk.models import (
+    BreakerTrip,
+    RiskDecision,
+    RiskState,
+    RiskStateChange,
+    Scope,
+    ScopedState,
+    TradingState,
+    TripCause,
+)
+from apps.risk.scopes import STRICTNESS, open_trips, strictest
+from apps.risk.services.ways_back import still_holds
+from apps.signals.models import Signal, StrategyVersion
 
 log = logging.getLogger(__name__)
 
-SYSTEM = "system"
+SYSTEM: Final = "system"
+REASON_MAX: Final = 200
+MISSING: Final = "the trading state was missing: somebody has to look why"
+
+StateRow = RiskState | ScopedState
+
+
+class By(StrEnum):
+    """Who moves a state."""
+
+    PERSON = "person"
+    TRIP = "trip"
+    WAY_BACK = "way back"
+
+
+# The whole machine: what is not here cannot happen. A rule only ever makes a state stricter, a way back only laxer.
+TRANSITIONS: Final[dict[tuple[TradingState, TradingState], frozenset[By]]] = {
+    (TradingState.ACTIVE, TradingState.REDUCING): frozenset({By.PERSON, By.TRIP}),
+    (TradingState.ACTIVE, TradingState.HALTED): frozenset({By.PERSON, By.TRIP}),
+    (TradingState.REDUCING, TradingState.HALTED): frozenset({By.PERSON, By.TRIP}),
+    (TradingState.REDUCING, TradingState.ACTIVE): frozenset({By.PERSON, By.WAY_BACK}),
+    (TradingState.HALTED, TradingState.REDUCING): frozenset({By.PERSON, By.WAY_BACK}),
+    (TradingState.HALTED, TradingState.ACTIVE): frozenset({By.PERSON, By.WAY_BACK}),
+}
+
+# Trips that say nothing about how well a strategy trades, and so take no trust from it.
+_NO_BREAKERS: Final = frozenset(
+    {
+        TripCause.STALE_FEED,
+        TripCause.EXPOSURE,
+        TripCause.HEARTBEAT,
+        TripCause.VERSION,
+        TripCause.LEASE,
+        TripCause.REPEAT,
+    }
+)
+
+
+class StateRefused(ValueError):
+    """A state that cannot be set as asked, or not yet; one line for whoever asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,47 +87,196 @@ class Changed:
     exits_brought_back: int
 
 
-def set_trading_state(*, account_id: int, to_state: TradingState, set_by: str, reason: str) -> Changed:
-    """A person changes the state. Leaving HALTED brings back the exits that were denied meanwhile."""
+def set_trading_state(
+    *,
+    account_id: int,
+    to_state: TradingState,
+    set_by: str,
+    reason: str,
+    scope: Scope = Scope.ACCOUNT,
+    subject: str = "",
+) -> Changed:
+    """A person changes the state of a scope. Leaving HALTED brings back the exits that were denied meanwhile.
+
+    Raises `StateRefused` while the cause of a trip that would have to give way persists.
+    """
 
     def change() -> Changed:
         account = lock_account(account_id)
-        state = RiskState.objects.get(account=account)
-        was_halted = state.trading_state == TradingState.HALTED
-        row = change_state(account=account, state=state, to_state=to_state, set_by=set_by, reason=reason)
-        positions = list(Position.objects.filter(account=account, status=Position.Status.OPEN))
-        revived = _revive_exits(account, positions) if row and was_halted else 0
-        save_account(account)
-        return Changed(row, len(positions), revived)
+        return change_by_person(
+            account=account, to_state=to_state, set_by=set_by, reason=reason, scope=scope, subject=subject
+        )
 
     return retry_tx(change)
 
 
+def change_by_person(
+    *, account: Account, to_state: TradingState, set_by: str, reason: str, scope: Scope, subject: str
+) -> Changed:
+    """`set_trading_state` for a caller that holds the account's lock; saves the account. Raises `StateRefused`."""
+    target = state_of(account, scope, subject)
+    was = TradingState(target.trading_state)
+    _clear_by_person(account, scope, subject, to_state, set_by, reason)
+    target.asked_state = to_state
+    target.save(update_fields=["asked_state"])
+    row = change_state(account=account, state=target, to_state=to_state, set_by=set_by, reason=reason)
+    positions = positions_of(account, scope, subject)
+    revived = _revive_exits(account, positions) if row and was == TradingState.HALTED else 0
+    save_account(account)
+    return Changed(row, len(positions), revived)
+
+
+def _clear_by_person(
+    account: Account, scope: Scope, subject: str, to_state: TradingState, by: str, reason: str
+) -> None:
+    """Trips that would hold the state stricter than asked are cleared by whoever asks, if their causes are gone."""
+    stricter = [
+        row for row in open_trips(account.pk, scope, subject) if STRICTNESS[row.to_state] > STRICTNESS[to_state]
+    ]
+    persisting = [words for words in (still_holds(row, account, to_state) for row in stricter) if words]
+    if persisting:
+        raise StateRefused("; ".join(persisting))
+    for row in stricter:
+        clear(row, by=by, reason=reason)
+
+
+def clear(row: BreakerTrip, *, by: str, reason: str) -> None:
+    row.cleared_at, row.cleared_by, row.clear_reason = timezone.now(), by[:150], reason[:REASON_MAX]
+    row.save(update_fields=["cleared_at", "cleared_by", "clear_reason"])
+
+
+def note_gone(row: BreakerTrip) -> None:
+    row.gone_at = timezone.now()
+    row.save(update_fields=["gone_at"])
+
+
 def change_state(
-    *, account: Account, state: RiskState, to_state: TradingState, set_by: str, reason: str
+    *,
+    account: Account,
+    state: StateRow,
+    to_state: TradingState,
+    set_by: str,
+    reason: str,
+    trip: BreakerTrip | None = None,
 ) -> RiskStateChange | None:
-    """The change itself, for a caller that holds the account's lock and saves the account. None if nothing changes."""
-    if state.trading_state == to_state:
+    """The move itself, for a caller that holds the account's lock and saves the account. None if nothing changes.
+
+    A trip brings the sequence number that it took itself. Raises `StateRefused` for a move that the table has not.
+    """
+    was = TradingState(state.trading_state)
+    if was == to_state:
         return None
-    account.sequence += 1
+    by = _who(was, to_state, set_by)
+    if by not in TRANSITIONS[was, to_state]:
+        raise StateRefused(f"{was} -> {to_state} is nothing that a {by} may do")
+    if trip is None:
+        account.sequence += 1
+    scope, subject = scope_of(state)
     row = RiskStateChange.objects.create(
         account=account,
         sequence=account.sequence,
-        from_state=state.trading_state,
+        scope=scope,
+        subject=subject,
+        trip=trip,
+        from_state=was,
         to_state=to_state,
         set_by=set_by,
-        reason=reason[:200],
+        reason=reason[:REASON_MAX],
     )
-    state.trading_state = to_state
-    state.state_reason = reason[:200]
-    state.state_set_by = set_by
-    state.state_since = timezone.now()
-    state.sequence = account.sequence
-    state.save(update_fields=["trading_state", "state_reason", "state_set_by", "state_since", "sequence"])
-    log.warning("trading state %s -> %s by %s: %s", row.from_state, to_state, set_by, reason)
-    if set_by == SYSTEM and to_state != TradingState.ACTIVE:
+    _write(account, state, row)
+    log.warning(
+        "trading state %s%s -> %s by %s: %s", f"of {subject} " if subject else "", was, to_state, set_by, reason
+    )
+    if by is By.TRIP and scope == Scope.ACCOUNT and (trip is None or trip.cause not in _NO_BREAKERS):
         record("BreakerTripped", account_id=account.pk, change_id=row.pk)
     return row
+
+
+def _who(was: TradingState, to_state: TradingState, set_by: str) -> By:
+    if set_by != SYSTEM:
+        return By.PERSON
+    return By.TRIP if STRICTNESS[to_state] > STRICTNESS[was] else By.WAY_BACK
+
+
+def _write(account: Account, state: StateRow, row: RiskStateChange) -> None:
+    state.trading_state = row.to_state
+    state.state_reason = row.reason
+    state.state_set_by = row.set_by
+    state.state_since = timezone.now()
+    fields = ["trading_state", "state_reason", "state_set_by", "state_since"]
+    if isinstance(state, RiskState):
+        state.sequence = account.sequence
+        fields.append("sequence")
+    state.save(update_fields=fields)
+
+
+def scope_of(state: StateRow) -> tuple[Scope, str]:
+    return (Scope.ACCOUNT, "") if isinstance(state, RiskState) else (Scope(state.scope), state.subject)
+
+
+def state_of(account: Account, scope: Scope = Scope.ACCOUNT, subject: str = "") -> StateRow:
+    """The state row of a scope, made if need be, under the account's lock."""
+    if scope == Scope.ACCOUNT:
+        return account_state(account)
+    row, _ = ScopedState.objects.get_or_create(account=account, scope=scope, subject=subject)
+    return row
+
+
+def account_state(account: Account) -> RiskState:
+    """The account's state, under its lock. A missing row is made anew as HALTED: nobody knows what it said."""
+    found = RiskState.objects.filter(account=account).first()
+    if found is not None:
+        return found
+    log.critical("the trading state of account %d was missing: HALTED", account.pk)
+    account.sequence += 1
+    halted = TradingState.HALTED
+    row = RiskState.objects.create(
+        account=account,
+        trading_state=halted,
+        asked_state=halted,
+        state_reason=MISSING,
+        state_set_by=SYSTEM,
+        sequence=account.sequence,
+    )
+    RiskStateChange.objects.create(
+        account=account, sequence=account.sequence, from_state=halted, to_state=halted, set_by=SYSTEM, reason=MISSING
+    )
+    raise_alert(
+        kind=Alert.Kind.BREAKER_TRIPPED,
+        severity=Alert.Severity.CRITICAL,
+        subject=f"trading state of {account}",
+        words=MISSING,
+        session_id=account.session_id,
+    )
+    return row
+
+
+def relax(*, account: Account, state: StateRow, reason: str) -> RiskStateChange | None:
+    """After trips were cleared by themselves: as far down as the person's last word and the open trips allow."""
+    was = TradingState(state.trading_state)
+    scope, subject = scope_of(state)
+    held = [TradingState(row.to_state) for row in open_trips(account.pk, scope, subject)]
+    to_state = strictest(TradingState(state.asked_state), *held)
+    if STRICTNESS[to_state] >= STRICTNESS[was]:
+        return None
+    row = change_state(account=account, state=state, to_state=to_state, set_by=SYSTEM, reason=reason)
+    if was == TradingState.HALTED:
+        _revive_exits(account, positions_of(account, scope, subject))
+    return row
+
+
+def positions_of(account: Account, scope: Scope = Scope.ACCOUNT, subject: str = "") -> list[Position]:
+    """Open positions of a scope."""
+    rows = Position.objects.filter(account=account, status=Position.Status.OPEN)
+    if scope == Scope.SYMBOL:
+        rows = rows.filter(instrument__symbol=subject)
+    elif scope == Scope.STRATEGY:
+        rows = rows.filter(strategy_version_id__in=_versions_of(subject))
+    return list(rows)
+
+
+def _versions_of(strategy: str) -> list[int]:
+    return list(StrategyVersion.objects.filter(strategy__name=strategy).values_list("pk", flat=True))
 
 
 def _revive_exits(account: Account, positions: list[Position]) -> int:

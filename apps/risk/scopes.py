@@ -1,0 +1,61 @@
+"""Which trading state holds for an order: the strictest of its account's, its strategy's and its symbol's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db.models import Q, QuerySet
+
+from apps.risk.models import BreakerTrip, RiskState, Scope, ScopedState, TradingState
+
+STRICTNESS: Final[dict[str, int]] = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
+MISSING_WORDS: Final = "because the account's trading state is missing"
+
+
+def strictest(*states: TradingState) -> TradingState:
+    return max(states, key=lambda state: STRICTNESS[state])
+
+
+def effective_state(account_id: int, strategy: str, symbol: str) -> tuple[TradingState, str]:
+    """The state that holds for an order of `strategy` in `symbol`, and since when, by whom and why (empty if ACTIVE).
+
+    HALTED if the account's row is missing: what cannot be read forbids. An error of the database is the caller's, who
+    then sends nothing.
+    """
+    state = RiskState.objects.filter(account_id=account_id).first()
+    if state is None:
+        return TradingState.HALTED, MISSING_WORDS
+    return effective_of(state, strategy, symbol)
+
+
+def effective_of(state: RiskState, strategy: str, symbol: str) -> tuple[TradingState, str]:
+    """`effective_state` for a caller that has the account's row. One query."""
+    rows: list[RiskState | ScopedState] = [state, *_scoped(state.account_id, strategy, symbol)]
+    holds = max(rows, key=lambda row: STRICTNESS[row.trading_state])
+    return TradingState(holds.trading_state), words_of(holds)
+
+
+def words_of(row: RiskState | ScopedState) -> str:
+    """Since when a state holds, by whom and why, as it stands behind "trading is halted"; empty if it is ACTIVE."""
+    if row.trading_state == TradingState.ACTIVE:
+        return ""
+    about = f"for {row.subject} " if isinstance(row, ScopedState) else ""
+    return f"{about}since {row.state_since:%H:%M} by {row.state_set_by}: {row.state_reason}"
+
+
+def _scoped(account_id: int, strategy: str, symbol: str) -> QuerySet[ScopedState]:
+    about = Q(scope=Scope.STRATEGY, subject=strategy) | Q(scope=Scope.SYMBOL, subject=symbol)
+    rows = ScopedState.objects.filter(about, account_id=account_id)
+    return rows.exclude(trading_state=TradingState.ACTIVE).order_by("id")
+
+
+def scoped_states(account_id: int) -> list[ScopedState]:
+    """Every strategy and symbol whose state is not ACTIVE, strategies first."""
+    rows = ScopedState.objects.filter(account_id=account_id).exclude(trading_state=TradingState.ACTIVE)
+    return list(rows.order_by("scope", "subject"))
+
+
+def open_trips(account_id: int, scope: str | None = None, subject: str = "") -> list[BreakerTrip]:
+    """Trips that nobody and nothing has cleared, oldest first; of one scope, or of all."""
+    rows = BreakerTrip.objects.filter(account_id=account_id, cleared_at=None).order_by("id")
+    return list(rows if scope is None else rows.filter(scope=scope, subject=subject))
