@@ -21,6 +21,13 @@ from apps.engine.sizing import step_of
 BASIS_POINTS: Final = 10_000
 
 
+class Liquidity(StrEnum):
+    """Whether our order met one that waited (taker), or waited itself (maker)."""
+
+    MAKER = "maker"
+    TAKER = "taker"
+
+
 class Expiry(StrEnum):
     """Why a paper order ended without a fill."""
 

@@ -60,7 +60,7 @@ class VenueOrderAdmin(Record):
     list_filter = ["status", "side"]
     search_fields = ["client_order_id__exact", "symbol__istartswith"]
     road = [
-        links("trade", "Fill"),
+        links("trades", "Fills"),
         listing("execution_order", "Our order", lambda row: {"q": row.client_order_id}),
     ]
     ordering = ["-id"]

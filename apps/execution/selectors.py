@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from django.db.models import Sum
+
 from apps.bus.streams import entry_order
 from apps.execution.models import VenueOrder
 from apps.execution.venues.base import Venue
 from apps.execution.venues.paper import PaperVenue
-from apps.portfolio.models import TradingSession
+from apps.portfolio.models import LedgerEntry, TradingSession
 
 
 class NoVenue(LookupError):
@@ -15,8 +19,15 @@ class NoVenue(LookupError):
 
 def venue_of(session: TradingSession) -> Venue:
     if session.mode == TradingSession.Mode.PAPER:
-        return PaperVenue(session.config.get("paper", {}))
+        settings = session.config.get("paper", {})
+        return PaperVenue(settings, owner=f"session:{session.pk}", deposits=lambda: deposits_of(session))
     raise NoVenue(f"{session.mode} sessions have no venue")
+
+
+def deposits_of(session: TradingSession) -> dict[str, Decimal]:
+    """What was paid into the session's accounts, by currency."""
+    legs = LedgerEntry.objects.filter(account__session=session, kind=LedgerEntry.Kind.CAPITAL)
+    return {currency: -paid for currency, paid in legs.values_list("currency").annotate(sum=Sum("amount"))}
 
 
 def oldest_needed_entry(*, epoch: int, shard: int) -> str | None:

@@ -89,7 +89,7 @@ def _end(outcomes: dict[int, Outcome]) -> list[str]:
             order.status = VenueOrder.Status.EXPIRED
             order.reason = f"{outcome.reason}: {outcome.words}"[:200]
             log.info("paper order %s expired: %s", order.client_order_id, order.reason)
-        order.save(update_fields=["status", "reason"])
+        order.save(update_fields=["status", "reason", "filled_quantity"])
         ended.append(order.client_order_id)
     return ended
 
@@ -104,4 +104,5 @@ def _fill(order: VenueOrder, fill: Fill, quote: TopOfBook | None) -> None:
         ts_event=fill.ts_event,
         quote={} if quote is None else quote_as_json(quote),
     )
+    order.filled_quantity = order.quantity
     order.status = VenueOrder.Status.FILLED
