@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.db.models import Q, QuerySet
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from apps.risk.models import BreakerTrip, RiskState, Scope, ScopedState, TradingState
 
@@ -20,18 +20,30 @@ def effective_state(account_id: int, strategy: str, symbol: str) -> tuple[Tradin
     """The state that holds for an order of `strategy` in `symbol`, and since when, by whom and why (empty if ACTIVE).
 
     HALTED if the account's row is missing: what cannot be read forbids. An error of the database is the caller's, who
-    then sends nothing.
+    then sends nothing. One query.
     """
-    state = RiskState.objects.filter(account_id=account_id).first()
-    if state is None:
-        return TradingState.HALTED, MISSING_WORDS
-    return effective_of(state, strategy, symbol)
+    row = with_scoped(account_id, strategy, symbol).first()
+    return (TradingState.HALTED, MISSING_WORDS) if row is None else effective_of(row)
 
 
-def effective_of(state: RiskState, strategy: str, symbol: str) -> tuple[TradingState, str]:
-    """`effective_state` for a caller that has the account's row. One query."""
-    rows: list[RiskState | ScopedState] = [state, *_scoped(state.account_id, strategy, symbol)]
-    holds = max(rows, key=lambda row: STRICTNESS[row.trading_state])
+def with_scoped(account_id: int, strategy: str, symbol: str) -> QuerySet[RiskState]:
+    """The account's row with `scoped`: what `effective_of` needs of the strictest state of the other two scopes."""
+    about = Q(scope=Scope.STRATEGY, subject=strategy) | Q(scope=Scope.SYMBOL, subject=symbol)
+    stricter = Case(*(When(trading_state=state, then=Value(n)) for state, n in STRICTNESS.items()))
+    rows = ScopedState.objects.filter(about, account_id=OuterRef("account_id")).exclude(
+        trading_state=TradingState.ACTIVE
+    )
+    newest = rows.annotate(strictness=stricter).order_by("-strictness", "id")
+    return RiskState.objects.filter(account_id=account_id).annotate(scoped=Subquery(newest.values("pk")[:1]))
+
+
+def effective_of(row: RiskState) -> tuple[TradingState, str]:
+    """`effective_state` for a caller that has read the account's row by `with_scoped`."""
+    scoped_id = getattr(row, "scoped", None)
+    rows: list[RiskState | ScopedState] = [row]
+    if scoped_id is not None:
+        rows.append(ScopedState.objects.get(pk=scoped_id))
+    holds = max(rows, key=lambda each: STRICTNESS[each.trading_state])
     return TradingState(holds.trading_state), words_of(holds)
 
 
@@ -41,12 +53,6 @@ def words_of(row: RiskState | ScopedState) -> str:
         return ""
     about = f"for {row.subject} " if isinstance(row, ScopedState) else ""
     return f"{about}since {row.state_since:%H:%M} by {row.state_set_by}: {row.state_reason}"
-
-
-def _scoped(account_id: int, strategy: str, symbol: str) -> QuerySet[ScopedState]:
-    about = Q(scope=Scope.STRATEGY, subject=strategy) | Q(scope=Scope.SYMBOL, subject=symbol)
-    rows = ScopedState.objects.filter(about, account_id=account_id)
-    return rows.exclude(trading_state=TradingState.ACTIVE).order_by("id")
 
 
 def scoped_states(account_id: int) -> list[ScopedState]:

@@ -240,4 +240,4 @@ def test_sending_an_order_takes_few_queries() -> None:
     with CaptureQueriesContext(connection) as queries:
         world.send(intent)
     statements = [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
-    assert len(statements) <= 19, "\n".join(statements)
+    assert len(statements) <= 22, "\n".join(statements)  # three of them are the last look

@@ -17,13 +17,25 @@ from apps.engine.portfolio import Side
 from apps.engine.risk.words import seconds, seconds_up
 from apps.execution.models import Order, OrderStatus
 from apps.execution.selectors import venue_of
+from apps.execution.services.asking import lose
+from apps.execution.services.canceling import replace_opposite
 from apps.execution.services.steps import end_unfilled, step
-from apps.execution.services.syncing import apply_report, lose
-from apps.execution.venues.base import OrderRequest, Trigger, Venue, VenueStatus, VenueUnclear
+from apps.execution.services.syncing import apply_report
+from apps.execution.venues.base import (
+    OrderRequest,
+    Report,
+    Trigger,
+    Venue,
+    VenueFill,
+    VenueStatus,
+    VenueUnclear,
+)
 from apps.outbox.pace import AtMostEvery
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.services import lock_account, save_account
-from apps.risk.models import OrderIntent, RiskState, TradingState
+from apps.risk.models import OrderIntent, TradingState
+from apps.risk.services.gate import last_look
+from apps.risk.services.states import state_for
 from apps.signals.models import Signal
 
 log = logging.getLogger(__name__)
@@ -48,7 +60,12 @@ def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader, venue: Venue 
     time or later, sends nothing.
     """
     intent = (
-        OrderIntent.objects.select_related("instrument", "decision__limits", "decision__signal__session__epoch")
+        OrderIntent.objects.select_related(
+            "instrument",
+            "decision__limits",
+            "decision__signal__session__epoch",
+            "decision__signal__strategy_version__strategy",
+        )
         .filter(pk=intent_id)
         .first()
     )
@@ -60,7 +77,7 @@ def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader, venue: Venue 
     age = feed(session.epoch_id, intent.instrument.symbol)
     order = retry_tx(lambda: _prepare(intent, target.name, now_ms, age))
     if order is not None:
-        _send(order, request_of(intent), target)
+        _send(order, request_of(intent), target, intent.decision.signal.strategy_version.strategy.name)
     return order
 
 
@@ -70,7 +87,9 @@ def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Ord
     order = _order_of(intent, venue)
     if order.status != OrderStatus.INITIALIZED:
         return None
-    refusal = _refusal(intent, RiskState.objects.get(account=account), now_ms, feed)
+    signal = intent.decision.signal
+    _, state, since = state_for(account, signal.strategy_version.strategy.name, intent.instrument.symbol)
+    refusal = _refusal(intent, state, since, now_ms, feed)
     if refusal is None:
         step(order, Event.SUBMIT)
         failpoint("sender.before_submitting")
@@ -107,19 +126,17 @@ def _order_of(intent: OrderIntent, venue: str) -> Order:
     )
 
 
-def _refusal(intent: OrderIntent, state: RiskState, now_ms: int, feed: FeedAge) -> Refusal | None:
+def _refusal(intent: OrderIntent, state: TradingState, since: str, now_ms: int, feed: FeedAge) -> Refusal | None:
     """What has changed since the decision and forbids sending; None if nothing."""
-    since = f"since {state.state_since:%H:%M} by {state.state_set_by}: {state.state_reason}"
-    if state.trading_state == TradingState.HALTED:
-        return Refusal(Event.DENY, f"trading is halted {since}")
+    words = _forbidden(state, since, reducing=intent.reducing)
+    if words:
+        return Refusal(Event.DENY, words)
     limit = intent.decision.limits.feed_age_max_ms
     stale = feed.words if feed.age_ms is None else ""
     if feed.age_ms is not None and feed.age_ms > limit:
         stale = f"the feed's last sign of life was {seconds_up(feed.age_ms)} old (limit {seconds(limit)})"
     if intent.reducing:
         return Refusal(None, stale) if stale else None
-    if state.trading_state == TradingState.REDUCING:
-        return Refusal(Event.DENY, f"only reducing orders are allowed {since}")
     age_ms = now_ms - to_ms(intent.created_at)
     if age_ms > timeouts.INTENT_TTL_MS:
         words = f"unsent: the intent was {seconds_up(age_ms)} old (limit {seconds(timeouts.INTENT_TTL_MS)})"
@@ -127,17 +144,55 @@ def _refusal(intent: OrderIntent, state: RiskState, now_ms: int, feed: FeedAge) 
     return Refusal(Event.DENY, f"stale feed: {stale}") if stale else None
 
 
-def _send(order: Order, request: OrderRequest, venue: Venue) -> None:
+def _send(order: Order, request: OrderRequest, venue: Venue, strategy: str) -> None:
+    """Send it, unless the trading state has changed since it was noted as SUBMITTING. No answer to that: not sent."""
     failpoint("sender.after_submitting")
-    try:
-        report = venue.submit(request)
-        fills = [] if report.status is VenueStatus.OPEN else venue.trades(request.client_order_id)
-    except VenueUnclear as error:
-        log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
-        lose(order_id=order.pk, words=str(error))
+    with last_look(account_id=order.account_id, strategy=strategy, symbol=request.symbol) as (state, since):
+        words = _forbidden(state, since, reducing=order.reducing)
+        report, fills = (None, []) if words else _submit(order, request, venue)
+    if words:
+        _take_back(order, words)
+    if report is None:
         return
     failpoint("sender.after_reply")
-    apply_report(order_id=order.pk, report=report, fills=fills)
+    apply_report(order_id=order.pk, report=report, fills=fills, now_ms=now_ms)
+
+
+def _forbidden(state: TradingState, since: str, *, reducing: bool) -> str:
+    """Why a trading state lets this order not leave; empty if it does."""
+    if state == TradingState.HALTED:
+        return f"trading is halted {since}"
+    if state == TradingState.REDUCING and not reducing:
+        return f"only reducing orders are allowed {since}"
+    return ""
+
+
+def _submit(order: Order, request: OrderRequest, venue: Venue) -> tuple[Report | None, list[VenueFill]]:
+    """What the venue says of the order, and its fills; None if that is not clear."""
+    try:
+        report = venue.submit(request)
+        fills = [] if report.status is VenueStatus.OPEN else list(venue.trades(request.client_order_id))
+    except VenueUnclear as error:
+        log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
+        lose(order_id=order.pk, words=str(error), now_ms=now_ms)
+        return None, []
+    return report, fills
+
+
+def _take_back(order: Order, words: str) -> None:
+    """It was noted as SUBMITTING and has not left: it ends unsent, and an exit is raised again when it may be."""
+
+    def end() -> None:
+        account = lock_account(order.account_id)
+        row = Order.objects.select_related("instrument", "intent__position").get(pk=order.pk)
+        if row.status == OrderStatus.SUBMITTING:
+            end_unfilled(
+                account=account, order=row, event=Event.EXPIRE, detail=f"unsent: {words}", retry_ms=row.ts_event + 1
+            )
+            save_account(account)
+
+    log.warning("order %s is not sent: %s", order.client_order_id, words)
+    retry_tx(end)
 
 
 def request_of(intent: OrderIntent) -> OrderRequest:

@@ -30,7 +30,7 @@ from apps.risk.models import (
     TradingState,
     TripCause,
 )
-from apps.risk.scopes import STRICTNESS, open_trips, strictest
+from apps.risk.scopes import STRICTNESS, effective_of, open_trips, strictest, with_scoped
 from apps.risk.services.ways_back import still_holds
 from apps.signals.models import Signal, StrategyVersion
 
@@ -224,9 +224,16 @@ def state_of(account: Account, scope: Scope = Scope.ACCOUNT, subject: str = "") 
 
 def account_state(account: Account) -> RiskState:
     """The account's state, under its lock. A missing row is made anew as HALTED: nobody knows what it said."""
-    found = RiskState.objects.filter(account=account).first()
-    if found is not None:
-        return found
+    return RiskState.objects.filter(account=account).first() or _make_halted(account)
+
+
+def state_for(account: Account, strategy: str, symbol: str) -> tuple[RiskState, TradingState, str]:
+    """`account_state`, with the state that holds for an order of `strategy` in `symbol` and its words. One query."""
+    row = with_scoped(account.pk, strategy, symbol).first() or _make_halted(account)
+    return row, *effective_of(row)
+
+
+def _make_halted(account: Account) -> RiskState:
     log.critical("the trading state of account %d was missing: HALTED", account.pk)
     account.sequence += 1
     halted = TradingState.HALTED
