@@ -17,10 +17,8 @@ from apps.engine.portfolio import Side
 from apps.engine.risk.words import seconds, seconds_up
 from apps.execution.models import Order, OrderStatus
 from apps.execution.selectors import venue_of
-from apps.execution.services.asking import lose
-from apps.execution.services.canceling import replace_opposite
 from apps.execution.services.steps import end_unfilled, step
-from apps.execution.services.syncing import apply_report
+from apps.execution.services.syncing import apply_report, lose
 from apps.execution.venues.base import (
     OrderRequest,
     Report,
@@ -155,7 +153,7 @@ def _send(order: Order, request: OrderRequest, venue: Venue, strategy: str) -> N
     if report is None:
         return
     failpoint("sender.after_reply")
-    apply_report(order_id=order.pk, report=report, fills=fills, now_ms=now_ms)
+    apply_report(order_id=order.pk, report=report, fills=fills)
 
 
 def _forbidden(state: TradingState, since: str, *, reducing: bool) -> str:
@@ -174,7 +172,7 @@ def _submit(order: Order, request: OrderRequest, venue: Venue) -> tuple[Report |
         fills = [] if report.status is VenueStatus.OPEN else list(venue.trades(request.client_order_id))
     except VenueUnclear as error:
         log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
-        lose(order_id=order.pk, words=str(error), now_ms=now_ms)
+        lose(order_id=order.pk, words=str(error))
         return None, []
     return report, fills
 
