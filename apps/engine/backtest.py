@@ -26,6 +26,7 @@ from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
 from apps.engine.judging import Scanner
 from apps.engine.kernel import Array
 from apps.engine.matching import TopOfBook
+from apps.engine.memory import uncollected
 from apps.engine.model import MINUTE_MS, Quote, Scale
 from apps.engine.money import exact
 from apps.engine.performance import RoundTrip
@@ -146,6 +147,7 @@ class Backtest:
 
     # --- slices -------------------------------------------------------------------------------------------------------
 
+    @uncollected
     @exact
     def feed(self, chunk: Mapping[str, Tape], *, end_ms: int) -> None:
         """The next slice: every trade before `end_ms` (event time, a whole minute) that was not in an earlier one.

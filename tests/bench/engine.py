@@ -124,11 +124,8 @@ def _peers(slices: Slices, rounds: int, ours: Mapping[str, Any]) -> dict[str, An
 def _growth(trades: int) -> dict[str, Any]:
     """Nanoseconds per trade with more symbols and with more trades, and the memory that it took."""
     share = min(trades / TRADES, 1.0)
-    symbols = {f"{n}_symbols": lengthen(n, int(TRADES * share), ROUNDS) for n in GROWTH_SYMBOLS}
-    lengths = {
-        f"{n // 1_000_000}_million_trades": lengthen(SYMBOLS, int(n * share), 1 if n > TRADES else ROUNDS)
-        for n in GROWTH_TRADES
-    }
+    symbols = {f"{n}_symbols": lengthen(n, int(2 * TRADES * share), ROUNDS) for n in GROWTH_SYMBOLS}
+    lengths = {f"{n // 1_000_000}_million_trades": lengthen(SYMBOLS, int(n * share), ROUNDS) for n in GROWTH_TRADES}
     return {
         "symbols": {**symbols, "slowest_over_fastest": _spread(symbols)},
         "trades": {**lengths, "slowest_over_fastest": _spread(lengths)},

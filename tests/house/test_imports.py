@@ -27,6 +27,7 @@ ENGINE_MAY_IMPORT = {
     "enum",
     "fractions",
     "functools",
+    "gc",
     "hashlib",
     "heapq",
     "itertools",
