@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -18,8 +23,11 @@ from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
+from workers.exchange.private.accounts import read_account
+from workers.exchange.private.signing import signature_of
 from workers.exchange.replay import ReplaySource
 from workers.exchange.server import ExchangeServer, running
+from workers.exchange.synthetic import SyntheticSource
 
 START_MS: Final = 1_700_000_040_000  # a whole minute
 SYMBOLS: Final = ("ETHUSDT", "BTCUSDT", "XRPUSDT")
@@ -190,3 +198,113 @@ async def connected(server: ExchangeServer) -> AsyncIterator[Client]:
             yield Client(http, socket, address)
         finally:
             await socket.close()
+
+
+@dataclass(frozen=True)
+class PrivateExchange:
+    """An exchange with one account, running in a thread of its own; everything here is plain blocking calls."""
+
+    server: ExchangeServer
+    key_file: Path
+    secret_file: Path
+    journal: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}/ws"
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
+        """Status and document of any answer."""
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(f"{self.url}{path}", body, names, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def signed(self, method: str, path: str, **values: str | int) -> tuple[int, Any]:
+        """A signed request at the exchange's own time; `path` without /api/v3/."""
+        time_ms = self.server.hub.clock.now_ms() + self.server.rules.clock_skew_ms
+        query = urlencode({**values, "recvWindow": 5_000, "timestamp": time_ms})
+        signature = signature_of(query, self.secret_file.read_text().strip())
+        key = self.key_file.read_text().strip()
+        return self.request(method, f"/api/v3/{path}?{query}&signature={signature}", X_MEXC_APIKEY=key)
+
+    def order(self, **values: str | int) -> Any:
+        """A new order that is accepted: a limit purchase of BTCUSDT unless something else is said."""
+        usual = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT"}
+        status, document = self.signed("POST", "order", **usual | values)
+        assert status == 200, document
+        return document
+
+    def command(self, do: str, **options: Any) -> None:
+        """A fault, or a change of the market: `pin` holds a symbol's top of the book."""
+        body = json.dumps({"do": do, **options}).encode()
+        status, document = self.request("POST", "/exchange/control", body)
+        assert status == 200, document
+
+    def pin(self, bid: str, ask: str, quantity: str = "1000", symbol: str = "BTCUSDT") -> None:
+        """Hold the top of the book, both sizes alike."""
+        self.command("pin", s=symbol, bid=bid, ask=ask, bid_quantity=quantity, ask_quantity=quantity)
+
+    def account(self) -> Any:
+        """The account as it truly stands, whatever its own requests are told."""
+        return self.request("GET", "/exchange/accounts")[1][0]
+
+    def balances(self) -> dict[str, tuple[str, str]]:
+        """Asset -> free, locked."""
+        return {row["asset"]: (row["free"], row["locked"]) for row in self.account()["balances"]}
+
+
+@contextmanager
+def private_exchange(
+    directory: Path,
+    *,
+    account: Mapping[str, Any] | None = None,
+    source: MarketSource | None = None,
+    speed: float = 1.0,
+    rate: float = 1.0,
+    limits: Limits | None = None,
+) -> Iterator[PrivateExchange]:
+    """An exchange with an account (100,000 USDT unless `account` says otherwise) whose event time runs at once.
+
+    Its files lie in `directory`: `test.key` and `test.secret` with mode 0600, and the journal.
+    """
+    path = directory / "test.json"
+    path.write_text(json.dumps(account or {}))
+    served = source or SyntheticSource(1, START_MS)
+    journal = directory / "journal.jsonl"
+    server = ExchangeServer(
+        served,
+        speed=speed,
+        rate=rate,
+        limits=limits,
+        log=EventLog(write=lambda _: None),
+        journal=Journal(journal, served, lambda: 0),
+        accounts=[read_account(path)],
+    )
+    ready, loops = threading.Event(), []
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        async with running(server):
+            server.hub.clock.start()
+            loops.append(asyncio.get_running_loop())
+            ready.set()
+            await server.run_until(stop)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield PrivateExchange(server, path.with_suffix(".key"), path.with_suffix(".secret"), journal)
+    finally:
+        if loops:
+            loops[0].call_soon_threadsafe(stop.set)
+        thread.join(20)

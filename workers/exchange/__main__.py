@@ -23,6 +23,7 @@ from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource, UnknownSymbolError
+from workers.exchange.private.accounts import Account, AccountFileError, read_account
 from workers.exchange.replay import ReplaySource
 from workers.exchange.server import CannotListenError, ExchangeServer, running
 from workers.exchange.synthetic import SyntheticSource
@@ -47,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tls = _tls(options)
         if options.check:
             return 0
-        asyncio.run(_serve(source, options, log, script, tls))
-    except (RecordingError, CannotListenError, UnknownSymbolError, ScriptError, TlsError) as error:
+        accounts = [read_account(path) for path in options.account]
+        asyncio.run(_serve(source, options, log, script, tls, accounts))
+    except (RecordingError, CannotListenError, UnknownSymbolError, ScriptError, TlsError, AccountFileError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
     return 0
@@ -78,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault-seed", type=int, default=0, help="what random choices of faults depend on")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate chain (PEM)")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="and its private key")
+    parser.add_argument(
+        "--account",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="serve orders of this account (JSON); key and secret are made beside it, may be given several times",
+    )
     parser.add_argument("--check", action="store_true", help="only validate the input")
     return parser
 
@@ -172,6 +182,7 @@ async def _serve(
     log: EventLog,
     script: Sequence[Cue],
     tls: ssl.SSLContext | None,
+    accounts: Sequence[Account],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -188,6 +199,8 @@ async def _serve(
         script=script,
         fault_seed=options.fault_seed,
         tls=tls,
+        accounts=accounts,
+        first_id=_wall_ms() * 1_000_000,
     )
     async with running(server, options.host, options.port):
         journal.event(

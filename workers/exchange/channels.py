@@ -6,8 +6,9 @@ import re
 from collections.abc import Container
 from typing import Final, Literal, NamedTuple
 
-Kind = Literal["bookTicker", "deals"]
+Kind = Literal["bookTicker", "deals", "private"]
 
+PRIVATE_CHANNELS: Final = tuple(f"spot@private.{topic}.v3.api.pb" for topic in ("account", "deals", "orders"))
 _PATTERN: Final = re.compile(r"(spot@public\.aggre\.(deals|bookTicker)\.v3\.api\.pb@(?:100|10)ms)@([A-Z0-9]{4,20})")
 
 
@@ -27,3 +28,10 @@ def parse_channel(text: str, symbols: Container[str]) -> Channel | None:
         return None
     kind: Kind = "deals" if match[2] == "deals" else "bookTicker"
     return Channel(match[3], kind, match[1], text)
+
+
+def parse_private_channel(text: str, symbols: Container[str]) -> Channel | None:
+    """What a socket opened with a listen key may subscribe to: its account's channels beside the public ones."""
+    if text in PRIVATE_CHANNELS:
+        return Channel("", "private", text, text)
+    return parse_channel(text, symbols)

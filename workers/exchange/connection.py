@@ -45,6 +45,7 @@ class Connection:
         self.transport = transport
         self.session = session
         self.channels: list[Channel] = []  # in order of sending
+        self.private_channels: set[str] = set()
         self._response = response
         self._limits = limits
         self._monotonic = monotonic
@@ -63,11 +64,17 @@ class Connection:
         return self.transport.get_write_buffer_size()
 
     def open_channel(self, channel: Channel) -> None:
+        if channel.kind == "private":
+            self.private_channels.add(channel.text)
+            return
         self.channels.append(channel)
         self.channels.sort()
 
     def drop_channel(self, channel: Channel) -> None:
-        self.channels.remove(channel)
+        if channel.kind == "private":
+            self.private_channels.discard(channel.text)
+        else:
+            self.channels.remove(channel)
 
     def send_text(self, text: str) -> None:
         """Send one control answer."""

@@ -19,6 +19,11 @@ class EventClock:
     def started(self) -> bool:
         return self._started_at is not None
 
+    @property
+    def running(self) -> bool:
+        """Started, and not yet at its end."""
+        return self.started and (self.end_ms is None or self.now_ms() < self.end_ms)
+
     def start(self) -> None:
         """Start the map; a second call changes nothing."""
         if self._started_at is None:

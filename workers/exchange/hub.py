@@ -47,6 +47,8 @@ class Hub:
         self.rules = rules
         self._places = {symbol: place for place, symbol in enumerate(source.instruments)}
         self._ticks = 0
+        self.on_moves: Callable[[Mapping[str, Moves]], None] | None = None  # told of every step
+        self.on_tick: Callable[[], None] | None = None  # asked to send at the end of every tick
 
     @property
     def finished(self) -> bool:
@@ -72,6 +74,8 @@ class Hub:
 
     def _open(self, connection: Connection, channel: Channel) -> None:
         connection.open_channel(channel)
+        if channel.kind == "private":
+            return
         if self._first_subscription_at is None:
             self._first_subscription_at = self._monotonic()
         if channel.kind == "bookTicker":
@@ -104,6 +108,8 @@ class Hub:
         self._start_if_due()
         if self.clock.started:
             await self._advance(self.clock.now_ms())
+        if self.on_tick is not None:
+            self.on_tick()
         self.journal.flush()
 
     async def _advance(self, until_ms: int) -> None:
@@ -135,6 +141,8 @@ class Hub:
         self.reached_ms = step_ms
         numbers = self._number(moves)
         self.journal.event("time", t=step_ms)
+        if self.on_moves is not None:
+            self.on_moves(moves)
         if self.rules.swallows:
             moves = self._swallowed(moves, numbers)
         out = Round(step_ms, moves, numbers, self.encoder, self._repeated_quote)

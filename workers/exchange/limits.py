@@ -22,6 +22,9 @@ class Limits:
     control_window_seconds: float = 1.0
     rest_weight_max: int | None = 300  # per window, over all clients; None lifts the limit
     rest_window_seconds: float = 10.0
+    listen_key_seconds: float = 3_600.0
+    listen_keys_max: int = 60  # per account
+    listen_key_sockets_max: int = 5
 
     tick_seconds: float = 0.1
     quote_repeat_ticks: int = 1  # an unchanged quote is repeated every so many ticks
@@ -43,6 +46,7 @@ class Limits:
             lifetime_seconds=self.lifetime_seconds / rate,
             control_window_seconds=self.control_window_seconds / rate,
             rest_window_seconds=self.rest_window_seconds / rate,
+            listen_key_seconds=self.listen_key_seconds / rate,
             start_grace_seconds=self.start_grace_seconds / rate,
             tick_seconds=max(self.tick_seconds / rate, min(self.tick_seconds, TICK_SECONDS_MIN)),
         )

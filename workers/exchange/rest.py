@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +10,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from workers.exchange import rest_market as market
 from workers.exchange.candles import INTERVALS
+from workers.exchange.errors import INVALID_SYMBOL, ApiError
+from workers.exchange.errors import json_answer as _answer
 from workers.exchange.hub import Hub
 from workers.exchange.log import EventLog
 from workers.exchange.market import Print, TradeColumns
@@ -18,23 +19,8 @@ from workers.exchange.rest_budget import RestBudget
 
 HOUR_MS: Final = 3_600_000
 TIME_MAX_MS: Final = 10**14
-INVALID_SYMBOL: Final = (-1121, "Invalid symbol.")
 WINDOW_TOO_LONG: Final = (-1127, "More than 1 hours between startTime and endTime.")
 BAD_COMBINATION: Final = (-1128, "Combination of optional parameters invalid.")
-
-
-class ApiError(Exception):
-    """Becomes an error document with HTTP status 400."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-def _answer(document: object, status: int = 200) -> web.Response:
-    text = json.dumps(document, separators=(",", ":"))
-    return web.Response(text=text, status=status, content_type="application/json")
 
 
 def error_middleware(log: EventLog) -> Middleware:
@@ -45,7 +31,7 @@ def error_middleware(log: EventLog) -> Middleware:
         try:
             return await handler(request)
         except ApiError as error:
-            return _answer({"code": error.code, "msg": error.message}, 400)
+            return _answer({"code": error.code, "msg": error.message}, error.status)
         except web.HTTPException as error:
             return _answer({"code": error.status, "msg": error.reason}, error.status)
         except Exception as error:  # noqa: BLE001 - the last frame of a request: logged and answered, never hidden
@@ -160,7 +146,7 @@ class Rest:
             {
                 "c": connection.number,
                 "open": connection.open,
-                "channels": [channel.text for channel in connection.channels],
+                "channels": [channel.text for channel in connection.channels] + sorted(connection.private_channels),
                 "faulty": connection.faults is not None,
                 "unsent_bytes": connection.unsent_bytes,
             }

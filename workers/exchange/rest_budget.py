@@ -25,6 +25,27 @@ WEIGHTS: Final[Mapping[str, int]] = {
 }
 
 
+SIGNED_WEIGHTS: Final[Mapping[tuple[str, str], int]] = {
+    ("POST", "order"): 1,
+    ("POST", "order/test"): 1,
+    ("DELETE", "order"): 1,
+    ("GET", "order"): 2,
+    ("GET", "openOrders"): 3,
+    ("DELETE", "openOrders"): 1,
+    ("GET", "allOrders"): 10,
+    ("GET", "account"): 10,
+    ("GET", "myTrades"): 10,
+    ("GET", "tradeFee"): 20,
+    ("GET", "selfSymbols"): 1,
+    ("GET", "mxDeduct/enable"): 1,
+    ("POST", "mxDeduct/enable"): 1,
+    ("POST", "userDataStream"): 1,
+    ("PUT", "userDataStream"): 1,
+    ("GET", "userDataStream"): 1,
+    ("DELETE", "userDataStream"): 1,
+}
+
+
 class RestBudget:
     """A sliding window. A refused request weighs nothing."""
 
@@ -45,9 +66,9 @@ class RestBudget:
         self._forget(self._monotonic())
         return self._weight
 
-    def spend(self, path: str) -> float | None:
+    def spend(self, path: str, method: str = "GET") -> float | None:
         """Take a request's weight; None, or after how many of the exchange's seconds to ask again."""
-        weight = weight_of(path)
+        weight = weight_of(path, method)
         if not weight:
             return None
         now = self._monotonic()
@@ -84,6 +105,9 @@ class RestBudget:
         }
 
 
-def weight_of(path: str) -> int:
+def weight_of(path: str, method: str = "GET") -> int:
     """What a request weighs; our own endpoints and unknown ones weigh nothing."""
-    return WEIGHTS.get(path.removeprefix(PREFIX), 0) if path.startswith(PREFIX) else 0
+    if not path.startswith(PREFIX):
+        return 0
+    endpoint = path.removeprefix(PREFIX)
+    return SIGNED_WEIGHTS.get((method, endpoint)) or WEIGHTS.get(endpoint, 0)

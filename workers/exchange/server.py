@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import WSMsgType, web
 
+from workers.exchange.channels import parse_channel, parse_private_channel
 from workers.exchange.connection import Connection
 from workers.exchange.faults.commands import BadCommandError
 from workers.exchange.faults.desk import FaultDesk
@@ -23,9 +24,13 @@ from workers.exchange.journal import Journal
 from workers.exchange.limits import Limits
 from workers.exchange.log import EventLog
 from workers.exchange.market import MarketSource
+from workers.exchange.private.accounts import Account
+from workers.exchange.private.office import Office
 from workers.exchange.rest import Rest, error_middleware
 from workers.exchange.rest_budget import RestBudget
 from workers.exchange.session import GOING_AWAY, Close, Session
+
+INVALID_LISTEN_KEY = "Invalid listen key"  # bare text, no JSON
 
 
 class CannotListenError(Exception):
@@ -48,13 +53,16 @@ class ExchangeServer:
         script: Sequence[Cue] = (),
         fault_seed: int = 0,
         tls: ssl.SSLContext | None = None,
+        accounts: Sequence[Account] = (),
+        first_id: int = 0,
     ) -> None:
         self.limits = limits or Limits().at_rate(rate)
         self.log = log or EventLog()
         self.journal = journal or Journal(None, source, lambda: 0)
         self.rules = ServerRules(monotonic, self._note)
         self.hub = Hub(source, speed, self.limits, monotonic, self.log, self.journal, self.rules)
-        self.desk = FaultDesk(self.hub, self.rules, random.Random(fault_seed), monotonic)
+        self.office = Office(accounts, self.hub, self.limits, monotonic, rate, first_id)
+        self.desk = FaultDesk(self.hub, self.rules, random.Random(fault_seed), monotonic, self.office)
         self.port = 0
         self._script = Script(list(script)) if script else None
         self._budget = RestBudget(self.limits, rate, monotonic)
@@ -76,6 +84,7 @@ class ExchangeServer:
         app = web.Application(middlewares=middlewares)
         app.router.add_get("/ws", self._serve_websocket)
         app.router.add_routes(Rest(self.hub, self._budget).routes())
+        app.router.add_routes(self.office.routes())
         app.router.add_post("/exchange/control", control(self.desk, self.journal.flush))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.limits.close_seconds)
         await self._runner.setup()
@@ -144,17 +153,26 @@ class ExchangeServer:
         transport = request.transport
         if transport is None:  # gone during the handshake
             return response
+        listen_key = request.query.get("listenKey")
+        if listen_key is not None and not self.office.admit(listen_key):
+            await response.send_str(INVALID_LISTEN_KEY)
+            await response.close()
+            return response
         self._opened = number = self._opened + 1
         now, answers = self._monotonic(), FaultyAnswers(self.rules, number)
-        session = Session(self.limits, self.hub.listed, now, answers)
+        parse = parse_channel if listen_key is None else parse_private_channel
+        session = Session(self.limits, self.hub.listed, now, answers, parse)
         connection = Connection(number, response, transport, session, self.limits, self._monotonic, self.log)
         self.hub.connections.add(connection)
+        if listen_key is not None:
+            self.office.opened(connection, listen_key)
         self.log.event("connection_opened", connection=number, peer=request.remote)
         self.journal.event("opened", c=number)
         try:
             await self._read(connection, response)
         finally:
             self.hub.connections.discard(connection)
+            self.office.closed(connection)
             await connection.wait_closed()
             code = response.close_code
             self.log.event("connection_closed", connection=number, code=code)

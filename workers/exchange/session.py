@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from workers.exchange.channels import Channel, parse_channel
@@ -83,11 +83,19 @@ PLAIN_RULES: Final = SessionRules()
 class Session:
     """One connection's subscriptions, deadlines and control rate."""
 
-    def __init__(self, limits: Limits, symbols: Container[str], now: float, rules: SessionRules = PLAIN_RULES) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        symbols: Container[str],
+        now: float,
+        rules: SessionRules = PLAIN_RULES,
+        parse: Callable[[str, Container[str]], Channel | None] = parse_channel,
+    ) -> None:
         self.channels: dict[str, Channel] = {}
         self._limits = limits
         self._symbols = symbols
         self._rules = rules
+        self._parse = parse
         self._opened_at = now
         self._traffic_at = now
         self._without_channels_since = now
@@ -147,7 +155,7 @@ class Session:
         found: dict[str, Channel] = {}
         accepted, refused = [], []
         for name in names:
-            channel = None if self._rules.refuses(name) else parse_channel(name, self._symbols)
+            channel = None if self._rules.refuses(name) else self._parse(name, self._symbols)
             if channel is None:
                 refused.append(name)
             else:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from workers.exchange.faults.private import PRIVATE_MODES
+from workers.exchange.private.values import plain_decimal
+
 ACK_MODES: Final = (
     "drop",
     "delay",
@@ -21,7 +24,7 @@ ACK_MODES: Final = (
     "error",
     "no_id",
 )
-REST_MODES: Final = ("status", "timeout", "html", "wrong_json", "broken_json", "reset")
+REST_MODES: Final = ("status", "timeout", "html", "wrong_json", "broken_json", "reset", "error", "late")
 UPGRADE_STATUSES: Final = (200, 301, 403, 429, 502, 503)
 SECONDS_MAX: Final = 86_400.0
 COUNT_MAX: Final = 1_000_000
@@ -89,6 +92,12 @@ def _value(value: object) -> object:
     return value
 
 
+def _decimal(value: object) -> str:
+    if not isinstance(value, str) or plain_decimal(value) is None:
+        raise BadCommandError("must be a decimal number written as text")
+    return value
+
+
 def _names(value: object) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -144,20 +153,41 @@ SERVER_FAULTS: Final[Mapping[str, Mapping[str, tuple[Reader, Any]]]] = {
     },
     "rest": {
         "mode": (_choice(*REST_MODES), "status"),
-        "status": (_whole(400, 599), 500),
+        "status": (_whole(200, 599), 500),
         "retry_after": (_number, None),
         "path": (_text, ""),
+        "method": (_choice("", "GET", "POST", "PUT", "DELETE"), ""),
+        "after": (_flag, False),
+        "code": (_value, 500),
+        "stall": (_number, 1.0),
         **_TIMES,
     },
     "rest_lag": {"ms": (_whole(0, 3_600_000), 0)},
     "clock_skew": {"ms": (_whole(-86_400_000, 86_400_000), 0)},
     "swallow": {"trades": (_COUNT, 1), "rest": (_flag, True)},
+    "private": {
+        "mode": (_choice(*PRIVATE_MODES), "drop"),
+        "channel": (_choice("", "orders", "deals", "account"), ""),
+        "stall": (_number, 1.0),
+        **_TIMES,
+    },
+    "expire_listen_keys": {},
+    "pin": dict.fromkeys(("bid", "bid_quantity", "ask", "ask_quantity"), (_decimal, None)),
+    "unpin": {},
+    "symbol_rules": {
+        "suspended": (_flag, False),
+        "api_allowed": (_flag, True),
+        "market_orders": (_flag, True),
+        "side_type": (_whole(1, 4), 1),
+        "notional_min": (_decimal, None),
+        "price_band": (_decimal, None),
+    },
     "list": {},
     "delist": {},
     "heal": {},
 }
 FAULTS: Final = {**CONNECTION_FAULTS, **FRAME_FAULTS, **SERVER_FAULTS}
-_NEED_SYMBOLS: Final = {"list", "delist", "swallow"}
+_NEED_SYMBOLS: Final = {"list", "delist", "swallow", "pin", "unpin", "symbol_rules"}
 
 
 def read_command(document: object) -> Command:

@@ -13,6 +13,7 @@ from workers.exchange.faults.rules import Limited, Refusal, ServerRules, Swallow
 from workers.exchange.faults.wording import AckFault
 from workers.exchange.hub import Hub
 from workers.exchange.market import UnknownSymbolError
+from workers.exchange.private.office import PRIVATE_COMMANDS, Office
 from workers.exchange.rounds import Parcel
 from workers.exchange.session import Close
 
@@ -22,8 +23,11 @@ _NO_CLOSE_FRAME = 1006
 class FaultDesk:
     """Applies commands to a hub and its rules."""
 
-    def __init__(self, hub: Hub, rules: ServerRules, dice: random.Random, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, hub: Hub, rules: ServerRules, dice: random.Random, monotonic: Callable[[], float], office: Office
+    ) -> None:
         self._hub = hub
+        self._office = office
         self._rules = rules
         self._dice = dice
         self._monotonic = monotonic
@@ -47,6 +51,8 @@ class FaultDesk:
         elif command.do in CONNECTION_FAULTS:
             for connection in found:
                 self._strike(connection, command)
+        elif command.do in PRIVATE_COMMANDS:
+            self._office.apply(command, _times(command) if "times" in command.options else None)
         else:
             self._change_rules(command)
         return {"do": command.do, "c": [connection.number for connection in found]}
@@ -165,6 +171,7 @@ class FaultDesk:
 
     def _heal(self) -> None:
         self._rules.heal()
+        self._office.heal()
         self._hub.forget_encoders()
         for connection in self._hub.connections:
             if connection.faults is not None:

@@ -38,7 +38,7 @@ def budget_middleware(budget: RestBudget) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        wait_seconds = budget.spend(request.path)
+        wait_seconds = budget.spend(request.path, request.method)
         if wait_seconds is not None:
             return _error(429, "Too many requests", wait_seconds)
         return await handler(request)
@@ -53,10 +53,22 @@ def fault_middleware(rules: ServerRules) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not rules.rest or not request.path.startswith("/api/"):
             return await handler(request)
-        fault = rules.rest_fault(request.path)
-        if fault is None:
+        fault = rules.rest_fault(request.path, request.method, after=False)
+        if fault is not None and fault["mode"] == "late":
+            rules.note("rest", path=request.path, method=request.method, mode="late", after=False)
+            await asyncio.sleep(fault["stall"])
             return await handler(request)
-        rules.note("rest", path=request.path, mode=fault["mode"], status=fault["status"])
+        if fault is None:
+            answer = await handler(request)
+            fault = rules.rest_fault(request.path, request.method, after=True)
+            if fault is None:
+                return answer
+            if fault["mode"] == "late":
+                rules.note("rest", path=request.path, method=request.method, mode="late", after=True)
+                await asyncio.sleep(fault["stall"])
+                return answer
+        noted = {name: fault[name] for name in ("mode", "status", "after")}
+        rules.note("rest", path=request.path, method=request.method, **noted)
         return await _spoilt(request, fault)
 
     return middleware
@@ -72,6 +84,9 @@ async def _spoilt(request: web.Request, fault: dict[str, Any]) -> web.StreamResp
             return web.json_response({"unexpected": [1, None, {"price": True}]})
         case "broken_json":
             return web.Response(text='[[1700000040000,"3400.0', content_type="application/json")
+        case "error":
+            document = {"code": fault["code"], "msg": "on command"}
+            return web.json_response(document, status=fault["status"])
         case "reset":
             cut(request)
     return _error(fault["status"], "on command", fault["retry_after"])

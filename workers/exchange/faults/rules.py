@@ -83,9 +83,15 @@ class ServerRules:
         """How the next upgrade is answered instead, if it is."""
         return self._used(self.upgrades, lambda _: True)
 
-    def rest_fault(self, path: str) -> dict[str, Any] | None:
-        """How the next REST request of a path is answered instead, if it is."""
-        return self._used(self.rest, lambda rule: rule.options["path"] in path)
+    def rest_fault(self, path: str, method: str, *, after: bool) -> dict[str, Any] | None:
+        """How the next REST request of a path is answered instead, if it is; `after` it has been carried out."""
+
+        def wanted(rule: Limited) -> bool:
+            options = rule.options
+            meant = options["path"] in path and options["method"] in ("", method)
+            return meant and options["after"] is after
+
+        return self._used(self.rest, wanted)
 
     def _used(self, rules: list[Limited], wanted: Callable[[Limited], bool]) -> dict[str, Any] | None:
         now = self.monotonic()
