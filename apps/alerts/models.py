@@ -22,6 +22,8 @@ class Alert(models.Model):
         PARITY_DIFFERENCE = "parity_difference"
         BREAKER_TRIPPED = "breaker_tripped"
         EXPOSURE_NEAR_LIMIT = "exposure_near_limit"
+        ORDER_UNKNOWN = "order_unknown"
+        ORDER_ANOMALY = "order_anomaly"
 
     class Severity(models.TextChoices):
         WARNING = "warning"

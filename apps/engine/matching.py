@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +19,7 @@ from apps.engine.portfolio import Fill, Side
 from apps.engine.sizing import step_of
 
 BASIS_POINTS: Final = 10_000
+BPS_STEP: Final = Decimal("1e-6")
 
 
 class Liquidity(StrEnum):
@@ -106,6 +107,13 @@ def fill_price(quote: TopOfBook, order: MaturedOrder, terms: Terms) -> Decimal:
     moved = price * step_unit * (BASIS_POINTS * one + (bps if buying else -bps))
     unit = price_unit * step * BASIS_POINTS * one
     return Decimal(-(-moved // unit) if buying else max(moved // unit, 1)) * tick
+
+
+@exact
+def slippage_against(side: Side, price: Decimal, reference: Decimal) -> Decimal:
+    """How far `price` lies from `reference` (above zero), in basis points, six places; above zero is against us."""
+    distance = (price - reference) if side is Side.BUY else (reference - price)
+    return (distance / reference * BASIS_POINTS).quantize(BPS_STEP, rounding=ROUND_HALF_EVEN)
 
 
 @exact

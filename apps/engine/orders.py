@@ -34,6 +34,7 @@ class Event(StrEnum):
     LOSE = "LOSE"  # no answer, or none that can be understood
     FILL = "FILL"  # a part was executed
     COMPLETE = "COMPLETE"  # the last part was executed
+    ASK_CANCEL = "ASK_CANCEL"  # we want it back; what becomes of it is still the venue's to say
     CANCEL = "CANCEL"
     EXPIRE = "EXPIRE"  # its time was over, unsent or at the venue; or the venue never received it
 
@@ -46,15 +47,24 @@ ENDED: Final = frozenset({Status.DENIED, Status.FILLED, Status.CANCELED, Status.
 AT_VENUE: Final = frozenset({Status.SUBMITTED, Status.ACCEPTED, Status.PARTIALLY_FILLED})
 UNSETTLED: Final = frozenset({Status.SUBMITTING, Status.UNKNOWN})
 
-_ANSWERS: Final = {
-    Event.RECEIVE: Status.SUBMITTED,
-    Event.ACCEPT: Status.ACCEPTED,
-    Event.REJECT: Status.REJECTED,
-    Event.FILL: Status.PARTIALLY_FILLED,  # a report of the fill may overtake the answer to the request
+_WORKING: Final = {
+    Event.FILL: Status.PARTIALLY_FILLED,
     Event.COMPLETE: Status.FILLED,
     Event.CANCEL: Status.CANCELED,
     Event.EXPIRE: Status.EXPIRED,
 }
+_ANSWERS: Final = {
+    **_WORKING,  # a report of the fill may overtake the answer to the request
+    Event.RECEIVE: Status.SUBMITTED,
+    Event.ACCEPT: Status.ACCEPTED,
+    Event.REJECT: Status.REJECTED,
+}
+
+
+def _late(status: Status) -> dict[Event, Status]:
+    """The answer to the request comes after something that tells more: it changes nothing."""
+    return {Event.RECEIVE: status, Event.ACCEPT: status}
+
 
 _ROWS: Final[dict[Status, dict[Event, Status]]] = {
     Status.INITIALIZED: {
@@ -63,37 +73,36 @@ _ROWS: Final[dict[Status, dict[Event, Status]]] = {
         Event.CANCEL: Status.CANCELED,
         Event.EXPIRE: Status.EXPIRED,
     },
-    Status.SUBMITTING: {**_ANSWERS, Event.LOSE: Status.UNKNOWN},
+    Status.SUBMITTING: {**_ANSWERS, Event.LOSE: Status.UNKNOWN, Event.ASK_CANCEL: Status.SUBMITTING},
     # Asking may fail too: then UNKNOWN stays what it is, and the question is put again.
-    Status.UNKNOWN: {**_ANSWERS, Event.LOSE: Status.UNKNOWN},
+    Status.UNKNOWN: {**_ANSWERS, Event.LOSE: Status.UNKNOWN, Event.ASK_CANCEL: Status.UNKNOWN},
     Status.SUBMITTED: {
+        **_WORKING,
+        Event.RECEIVE: Status.SUBMITTED,
         Event.ACCEPT: Status.ACCEPTED,
         Event.REJECT: Status.REJECTED,
-        Event.FILL: Status.PARTIALLY_FILLED,
-        Event.COMPLETE: Status.FILLED,
-        Event.CANCEL: Status.CANCELED,
-        Event.EXPIRE: Status.EXPIRED,
+        Event.ASK_CANCEL: Status.SUBMITTED,
     },
+    # Some venues accept first and look at the money afterwards.
     Status.ACCEPTED: {
-        Event.FILL: Status.PARTIALLY_FILLED,
-        Event.COMPLETE: Status.FILLED,
-        Event.CANCEL: Status.CANCELED,
-        Event.EXPIRE: Status.EXPIRED,
+        **_WORKING,
+        **_late(Status.ACCEPTED),
+        Event.REJECT: Status.REJECTED,
+        Event.ASK_CANCEL: Status.ACCEPTED,
     },
     Status.PARTIALLY_FILLED: {
-        Event.FILL: Status.PARTIALLY_FILLED,
-        Event.COMPLETE: Status.FILLED,
-        Event.CANCEL: Status.CANCELED,
-        Event.EXPIRE: Status.EXPIRED,
+        **_WORKING,
+        **_late(Status.PARTIALLY_FILLED),
+        Event.ASK_CANCEL: Status.PARTIALLY_FILLED,
     },
     # A fill may cross our cancel, or reach us after the venue's expiry: the money has moved, so it is booked. The order
     # has ended all the same.
-    Status.CANCELED: {Event.FILL: Status.CANCELED, Event.COMPLETE: Status.FILLED},
-    Status.EXPIRED: {Event.FILL: Status.EXPIRED, Event.COMPLETE: Status.FILLED},
-    # Nothing was sent, the venue refused it, or nothing is left to fill: any further event is an error worth a look.
+    Status.CANCELED: {**_late(Status.CANCELED), Event.FILL: Status.CANCELED, Event.COMPLETE: Status.FILLED},
+    Status.EXPIRED: {**_late(Status.EXPIRED), Event.FILL: Status.EXPIRED, Event.COMPLETE: Status.FILLED},
+    Status.FILLED: _late(Status.FILLED),
+    # Nothing was sent, or the venue refused it: any further event is an error worth a look.
     Status.DENIED: {},
     Status.REJECTED: {},
-    Status.FILLED: {},
 }
 
 TABLE: Final = MappingProxyType(

@@ -45,6 +45,15 @@ FEED_SYMBOL_RESUBSCRIBE_SECONDS: Final = 60
 FEED_AGE_MAX_MS: Final = 2_000
 SIGNAL_AGE_MAX_MS: Final = 2_000
 INTENT_TTL_MS: Final = 2_000
+ORDER_ASK_FIRST_SECONDS: Final = 1  # after a question without a clear answer; twice as long each time
+ORDER_ASK_MAX_SECONDS: Final = 10
+ORDER_NEVER_RECEIVED_SECONDS: Final = 5  # a venue's "no such order" is believed when it is said again so much later
+ORDER_UNKNOWN_ALERT_SECONDS: Final = 30
+ORDER_SETTLED_SECONDS: Final = 60  # at the latest, once the venue answers again
+ORDER_FLIGHT_MS: Final = 1_000  # event time; until then an order is on its way to its fill
+ORDER_REST_MS: Final = 60_000  # event time; what rests longer is canceled, an exit then raised again
+HEARTBEAT_SECONDS: Final = 5  # how often a worker tells that it is there
+HEARTBEAT_AGE_MAX_MS: Final = 15_000  # three missed
 DATA_STALE_SECONDS: Final = 60  # shown as old, in every place that shows it
 
 # --- the lease of the ingest ------------------------------------------------------------------------------------------
@@ -215,6 +224,21 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     # trading
     ("trading stops long before the feed is called silent", lambda: FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),
     ("a signal is not older than the feed may be", lambda: SIGNAL_AGE_MAX_MS <= FEED_AGE_MAX_MS),
+    ("pauses between questions grow", lambda: ORDER_ASK_FIRST_SECONDS < ORDER_ASK_MAX_SECONDS),
+    (
+        "an order is settled soon after its venue answers: a pause, no trace, no trace again, and as much to spare",
+        lambda: 2 * (ORDER_ASK_MAX_SECONDS + ORDER_NEVER_RECEIVED_SECONDS) <= ORDER_SETTLED_SECONDS,
+    ),
+    (
+        "an order that is merely late raises no alert",
+        lambda: ORDER_NEVER_RECEIVED_SECONDS + ORDER_ASK_MAX_SECONDS < ORDER_UNKNOWN_ALERT_SECONDS,
+    ),
+    (
+        "somebody hears of an unknown order before it must be settled",
+        lambda: ORDER_UNKNOWN_ALERT_SECONDS < ORDER_SETTLED_SECONDS,
+    ),
+    ("an order flies before it rests", lambda: ORDER_FLIGHT_MS < ORDER_REST_MS),
+    ("three heartbeats are missed before one counts as silent", lambda: 3_000 * HEARTBEAT_SECONDS <= HEARTBEAT_AGE_MAX_MS),
     ("an intent does not outlive its signal's patience", lambda: INTENT_TTL_MS <= SIGNAL_AGE_MAX_MS),
     (
         "a REST call ends before its task does",

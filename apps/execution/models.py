@@ -65,6 +65,7 @@ class Order(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["account", "status"])]
+        permissions = [("cancel_order", "Can ask for an order to be canceled")]
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity.normalize():f} {self.instrument} {self.status}"

@@ -189,12 +189,19 @@ def test_an_unknown_order_is_settled_by_asking(keeps: bool, status: str, reserve
     world, venue = open_world(), ScriptedVenue(answers=False, keeps=keeps)
     order = submit(world, venue)
     venue.answers = True
-    sync_order(order_id=order.pk, venue=venue)
+    ask_twice(order, venue)
     order.refresh_from_db()
     assert order.status == status
     assert Reservation.objects.get().active is reserved
     if not keeps:
         assert order.reason == "the venue never received it"
+
+
+def ask_twice(order: Order, venue: ScriptedVenue) -> None:
+    """Ask now, and again when a venue's "no such order" is believed."""
+    now_ms = int(order.created_at.timestamp() * 1000)
+    for later_ms in (0, 5_000):
+        sync_order(order_id=order.pk, venue=venue, now_ms=now_ms + later_ms)
 
 
 class Killed(BaseException):
@@ -221,7 +228,7 @@ def test_a_process_that_dies_while_sending_leaves_an_order_that_asking_settles(k
     order = only_order()
     assert order.status == "SUBMITTING"
     assert submit_order(intent_id=intent.pk, now_ms=now_ms, feed=fresh, venue=venue) is None
-    sync_order(order_id=order.pk, venue=venue)
+    ask_twice(order, venue)
     order.refresh_from_db()
     assert order.status == status
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from apps.engine.desk.book import MarkSet
 from apps.engine.money import to_money
-from apps.engine.portfolio import PortfolioError
-from apps.execution.models import Order, Trade
+from apps.execution.models import Order, OrderAnomaly, Trade
 from apps.execution.services import apply_report, submit_order, sync_order
 from apps.execution.venues.base import VenueStatus
 from apps.portfolio.models import Account, LedgerEntry, Position, Reservation
@@ -120,7 +119,7 @@ def test_a_fill_that_takes_more_cash_than_there_is_is_booked_and_stops_opening(
     assert world.cash() == D(100) - D(2_000) - D("0.1")
 
 
-def test_a_venue_that_sold_more_than_we_hold_is_an_error_and_books_nothing() -> None:
+def test_a_venue_that_sold_more_than_we_hold_is_an_anomaly_and_books_nothing() -> None:
     world, venue = open_world(), ScriptedVenue()
     order = working(world, venue)
     venue.fill("t1", "BUY", "4000")
@@ -131,8 +130,8 @@ def test_a_venue_that_sold_more_than_we_hold_is_an_error_and_books_nothing() -> 
     second = ScriptedVenue()
     submit_order(intent_id=intent.pk, now_ms=0, feed=fresh, venue=second)
     second.fill("t2", "SELL", "4001")
-    with pytest.raises(PortfolioError):
-        sync(Order.objects.get(intent=intent), second)
+    sync(Order.objects.get(intent=intent), second)
+    assert OrderAnomaly.objects.get().kind == "overfill"
     assert Trade.objects.count() == 1
     assert Position.objects.get().quantity == 4_000
 
@@ -168,6 +167,7 @@ def test_an_order_that_the_venue_has_forgotten_is_said_and_left_alone(caplog: py
     order.refresh_from_db()
     assert order.status == "ACCEPTED"
     assert "unknown at scripted" in caplog.text
+    assert OrderAnomaly.objects.get().kind == "forgotten"
     assert Reservation.objects.get().active
 
 

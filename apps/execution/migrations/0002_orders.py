@@ -243,5 +243,9 @@ class Migration(migrations.Migration):
                 fields=("venue", "kind", "client_order_id", "reference"), name="order_anomaly_once"
             ),
         ),
+        migrations.AlterModelOptions(
+            name="order",
+            options={"permissions": [("cancel_order", "Can ask for an order to be canceled")]},
+        ),
         migrations.RunPython(carry_over, leave_as_it_is),
     ]

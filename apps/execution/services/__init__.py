@@ -1,8 +1,23 @@
-"""Writes of execution: sending orders, booking what venues report, settling what is stuck."""
+"""Writes of execution: sending orders, booking what venues report, taking back, settling what is stuck."""
 
+from apps.execution.services.anomalies import AnomalyRefused, resolve_anomaly
+from apps.execution.services.asking import sync_order
+from apps.execution.services.canceling import CancelRefused, cancel_order, request_cancel
 from apps.execution.services.matching import match_orders
 from apps.execution.services.settling import settle_stuck
 from apps.execution.services.submitting import submit_order
-from apps.execution.services.syncing import apply_report, sync_order
+from apps.execution.services.syncing import apply_report, book_fills
 
-__all__ = ["apply_report", "match_orders", "settle_stuck", "submit_order", "sync_order"]
+__all__ = [
+    "AnomalyRefused",
+    "CancelRefused",
+    "apply_report",
+    "book_fills",
+    "cancel_order",
+    "match_orders",
+    "request_cancel",
+    "resolve_anomaly",
+    "settle_stuck",
+    "submit_order",
+    "sync_order",
+]

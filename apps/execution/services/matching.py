@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apps.execution.models import Order
-from apps.execution.services.syncing import sync_order
+from apps.execution.services.asking import sync_order
 from apps.execution.venues.matching import match_shard
 from apps.execution.venues.quotes import Reader
 

@@ -17,6 +17,7 @@ from apps.engine.portfolio import Side
 from apps.engine.risk.words import seconds, seconds_up
 from apps.execution.models import Order, OrderStatus
 from apps.execution.selectors import venue_of
+from apps.execution.services.canceling import replace_opposite
 from apps.execution.services.steps import end_unfilled, step
 from apps.execution.services.syncing import apply_report, lose
 from apps.execution.venues.base import (
@@ -75,6 +76,8 @@ def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader, venue: Venue 
     age = feed(session.epoch_id, intent.instrument.symbol)
     order = retry_tx(lambda: _prepare(intent, target.name, now_ms, age))
     if order is not None:
+        if intent.reducing:
+            replace_opposite(intent=intent, venue=target)
         _send(order, request_of(intent), target, intent.decision.signal.strategy_version.strategy.name)
     return order
 

@@ -4,88 +4,139 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Final
 
+from apps.alerts.models import Alert
+from apps.alerts.services import settle
 from apps.bus.streams import shard_of
-from apps.engine.orders import ENDED, UNSETTLED, Event, Status
-from apps.engine.portfolio import average_price, opening_promise, reducing_promise
+from apps.engine import timeouts
+from apps.engine.orders import ENDED, TABLE, UNSETTLED, Event, Status
 from apps.engine.risk.words import plain
-from apps.execution.models import Order, Trade
-from apps.execution.selectors import venue_of
+from apps.execution.models import Order, OrderAnomaly
+from apps.execution.services.anomalies import note_anomaly, payload_of
+from apps.execution.services.clock import moment
+from apps.execution.services.filling import take_fills
 from apps.execution.services.steps import end_unfilled, step
-from apps.execution.venues.base import Report, Venue, VenueFill, VenueStatus, VenueUnclear
+from apps.execution.venues.base import WORKING, Report, VenueFill, VenueStatus
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
-from apps.portfolio.models import Account, Position
-from apps.portfolio.services import (
-    EntryPlan,
-    book_entry,
-    book_exit,
-    lock_account,
-    promise_less,
-    release,
-    save_account,
-)
-from apps.risk.models import RiskState, TripCause
-from apps.risk.services import store_exposure
-from apps.risk.services.trips import trip
-from apps.signals.models import Signal
+from apps.portfolio.models import Account
+from apps.portfolio.services import lock_account, save_account
 
 log = logging.getLogger(__name__)
 
-MINUTE_MS: Final = 60_000
+SYSTEM: Final = "system"
+NEVER_RECEIVED: Final = timedelta(seconds=timeouts.ORDER_NEVER_RECEIVED_SECONDS)
 _ENDINGS: Final = {
     VenueStatus.CANCELED: Event.CANCEL,
     VenueStatus.REJECTED: Event.REJECT,
     VenueStatus.EXPIRED: Event.EXPIRE,
 }
+Kind = OrderAnomaly.Kind
 
 
-def sync_order(*, order_id: int, venue: Venue | None = None) -> None:
-    """Ask the venue (the session's unless given) about an order and book its answer.
+def apply_report(
+    *, order_id: int, report: Report | None, fills: Sequence[VenueFill], now_ms: int | None = None
+) -> None:
+    """Book what a venue reports. `None` says that it has no such order. Safe to repeat, in any order.
 
-    Without an answer nothing changes; the sweep asks again.
+    `now_ms` is the wall clock; without it the database's.
     """
-    order = Order.objects.select_related("account__session").get(pk=order_id)
-    venue = venue or venue_of(order.account.session)
-    try:
-        report = venue.query(order.client_order_id)
-        fills = venue.trades(order.client_order_id)
-    except VenueUnclear as error:
-        log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
-        lose(order_id=order_id, words=str(error))
-        return
-    apply_report(order_id=order_id, report=report, fills=fills)
-
-
-def lose(*, order_id: int, words: str) -> None:
-    """No clear answer about an order that was being sent: it is UNKNOWN and keeps what is reserved for it."""
-
-    def note() -> None:
-        order = _locked(order_id)[1]
-        if order.status == Status.SUBMITTING:
-            step(order, Event.LOSE, detail=words)
-
-    retry_tx(note)
-
-
-def apply_report(*, order_id: int, report: Report | None, fills: Sequence[VenueFill]) -> None:
-    """Book what a venue reports. `None` says that it never received the order. Safe to repeat, in any order."""
+    now = moment(now_ms) if report is None else None
 
     def book() -> None:
-        account, order = _locked(order_id)
+        account, order = locked(order_id)
         before = account.sequence
-        for fill in _new_fills(order, fills):
-            _book_fill(account, order, fill)
-        _follow(account, order, report)
+        take_fills(account, order, fills)
+        if now is not None:
+            _missing(account, order, now)
+        elif report is not None:
+            _follow(account, order, report)
         if account.sequence != before:
             save_account(account)
 
     retry_tx(book)
 
 
-def _locked(order_id: int) -> tuple[Account, Order]:
+def book_fills(*, account_id: int, venue: str, fills: Sequence[tuple[str, VenueFill]]) -> int:
+    """Book (client_order_id, fill) pairs that a venue lists for an account; what nobody here sent is an anomaly.
+
+    Safe to repeat, in any order. Returns how many were booked.
+    """
+    by_order: dict[str, list[VenueFill]] = {}
+    for client_order_id, fill in fills:
+        by_order.setdefault(client_order_id, []).append(fill)
+    return sum(_book_fills_of(account_id, venue, name, its) for name, its in by_order.items())
+
+
+def _book_fills_of(account_id: int, venue: str, client_order_id: str, fills: Sequence[VenueFill]) -> int:
+    ours = Order.objects.filter(account_id=account_id, client_order_id=client_order_id).values_list("pk", flat=True)
+
+    def book() -> int:
+        order_id = ours.first()
+        if order_id is None:
+            account, booked = lock_account(account_id), 0
+            before = account.sequence
+            for fill in fills:
+                _unknown_fill(account, venue, client_order_id, fill)
+        else:
+            account, order = locked(order_id)
+            before = account.sequence
+            booked = take_fills(account, order, fills)
+        if account.sequence != before:
+            save_account(account)
+        return booked
+
+    return retry_tx(book)
+
+
+def _unknown_fill(account: Account, venue: str, client_order_id: str, fill: VenueFill) -> None:
+    one = fill.fill
+    words = (
+        f"{one.side} of {plain(one.quantity)} {fill.symbol} at {plain(one.price)} for an order that nobody here sent"
+    )
+    note_anomaly(
+        account=account,
+        order=None,
+        venue=venue,
+        kind=Kind.UNKNOWN_ORDER,
+        client_order_id=client_order_id,
+        reference=fill.trade_id,
+        words=words,
+        payload=payload_of(fill),
+    )
+
+
+def lose(*, order_id: int, words: str, now_ms: int | None = None) -> None:
+    """No clear answer about an order: one that was being sent is UNKNOWN, and every one is asked about again later.
+
+    The pauses between questions are 1, 2, 4, 8 and then 10 seconds. `now_ms` is the wall clock; without it the
+    database's.
+    """
+    now = moment(now_ms)
+
+    def note() -> None:
+        order = locked(order_id)[1]
+        if Status(order.status) in ENDED:
+            return
+        order.unclear_since = order.unclear_since or now
+        order.ask_at = now + timedelta(seconds=pause_seconds(order.asks))
+        order.asks += 1
+        if order.status == Status.SUBMITTING:
+            step(order, Event.LOSE, detail=words)
+        else:
+            order.save(update_fields=["unclear_since", "ask_at", "asks", "updated_at"])
+
+    retry_tx(note)
+
+
+def pause_seconds(asks: int) -> float:
+    """Seconds until the next question after `asks` questions that had no clear answer."""
+    return float(min(timeouts.ORDER_ASK_FIRST_SECONDS * 2 ** min(asks, 10), timeouts.ORDER_ASK_MAX_SECONDS))
+
+
+def locked(order_id: int) -> tuple[Account, Order]:
     """The order under its account's lock: every change of an order is made under it."""
     account_id = Order.objects.values_list("account_id", flat=True).get(pk=order_id)
     account = lock_account(account_id)
@@ -95,116 +146,44 @@ def _locked(order_id: int) -> tuple[Account, Order]:
     return account, order
 
 
-def _new_fills(order: Order, fills: Sequence[VenueFill]) -> list[VenueFill]:
-    if not fills:
-        return []
-    ids = [fill.trade_id for fill in fills]
-    known = set(Trade.objects.filter(venue=order.venue, trade_id__in=ids).values_list("trade_id", flat=True))
-    return [fill for fill in fills if fill.trade_id not in known]
-
-
-def _book_fill(account: Account, order: Order, venue_fill: VenueFill) -> None:
-    fill = venue_fill.fill
-    account.sequence += 1
-    reference = f"trade:{order.venue}:{venue_fill.trade_id}"
-    position = _move_position(account, order, venue_fill, reference)
-    Trade.objects.create(
-        venue=order.venue,
-        trade_id=venue_fill.trade_id,
-        order=order,
-        account=account,
-        position=position,
-        instrument=order.instrument,
-        sequence=account.sequence,
-        side=fill.side.value,
-        price=fill.price,
-        quantity=fill.quantity,
-        fee=fill.fee,
-        fee_currency=fill.fee_currency,
-        ts_event=fill.ts_event,
-    )
-    order.avg_px = average_price(order.filled_qty, order.avg_px or Decimal(0), fill.quantity, fill.price)
-    order.filled_qty += fill.quantity
-    order.leaves_qty = max(order.quantity - order.filled_qty, Decimal(0))
-    step(order, Event.FILL if order.leaves_qty else Event.COMPLETE, sequence=account.sequence)
-    _promise_rest(order)
-    state = store_exposure(account=account, symbol=order.instrument.symbol, price=fill.price)
-    _watch_cash(account, state)
-
-
-def _move_position(account: Account, order: Order, venue_fill: VenueFill, reference: str) -> Position:
-    position = order.intent.position
-    if position is not None:
-        book_exit(account=account, position=position, reference=reference, fill=venue_fill.fill)
-        if position.status == Position.Status.CLOSED:
-            record("PositionClosed", account_id=account.pk)
-        return position
-    return book_entry(
-        account=account,
-        instrument=order.instrument,
-        client_order_id=order.client_order_id,
-        reference=reference,
-        fill=venue_fill.fill,
-        plan=plan_of(order.intent.decision.signal),
-    )
-
-
-def plan_of(signal: Signal) -> EntryPlan:
-    """How the position is to end, as the strategy version of the signal has it. What it lacks is off."""
-    version = signal.strategy_version
-    return EntryPlan(
-        strategy_version_id=version.pk,
-        trigger_entry=signal.entry_id,
-        stop_loss_pct=Decimal(str(version.parameters["stop_loss_pct"])),
-        take_profit_pct=Decimal(str(version.parameters["take_profit_pct"])),
-        max_holding_ms=int(Decimal(str(version.parameters["max_holding_minutes"])) * MINUTE_MS),
-        trailing_stop_pct=Decimal(str(version.parameters.get("trailing_stop_pct", 0))),
-        exit_on_signal=bool(int(version.parameters.get("exit_on_signal", 1))),
-    )
-
-
-def _promise_rest(order: Order) -> None:
-    """What stays promised is what the rest of the order may still cost."""
-    if not order.leaves_qty or Status(order.status) in ENDED:
-        release(client_order_id=order.client_order_id)
-        return
-    instrument = order.instrument
-    if order.reducing:
-        promise = reducing_promise(order.leaves_qty, instrument.base_asset)
-    else:
-        promise = opening_promise(
-            order.leaves_qty, order.limit_price, instrument.taker_fee, instrument.quote_asset
-        )  # fmt: skip
-    promise_less(client_order_id=order.client_order_id, promise=promise)
-
-
-def _watch_cash(account: Account, state: RiskState) -> None:
-    """A fill that nothing was reserved for any more may take more cash than there is: booked all the same, and said."""
-    if account.cash >= 0:
-        return
-    log.critical("cash of account %d is %s", account.pk, account.cash)
-    evidence = {"cash": plain(account.cash)}
-    trip(account=account, state=state, cause=TripCause.NEGATIVE_CASH, evidence=evidence, reason="cash is negative")
-
-
-def _follow(account: Account, order: Order, report: Report | None) -> None:
+def _follow(account: Account, order: Order, report: Report) -> None:
     """Bring the order's status to what the venue says, beyond its fills."""
     status = Status(order.status)
     if status in ENDED:
         return
-    if report is None:
-        _never_received(account, order)
-    elif report.status is VenueStatus.OPEN:
+    if report.filled_quantity is not None and report.filled_quantity > order.filled_qty:
+        # The venue counts a fill that it does not show yet: nothing is settled, so nothing is given back.
+        log.warning(
+            "order %s: %s filled at %s, %s shown",
+            order.client_order_id, plain(report.filled_quantity), order.venue, plain(order.filled_qty),
+        )  # fmt: skip
+    elif report.status in WORKING:
         if status in UNSETTLED:
             _accept(order, report)
+        _answered(order)
     elif report.status in _ENDINGS:
-        retry_ms = report.retry_ms or order.ts_event + 1
-        order.venue_order_id = report.venue_order_id
-        end_unfilled(
-            account=account, order=order, event=_ENDINGS[report.status], detail=report.reason, retry_ms=retry_ms
-        )  # fmt: skip
+        _end(account, order, report, _ENDINGS[report.status])
     else:
         log.error("order %s is filled at %s, which shows no fill for it", order.client_order_id, order.venue)
+
+
+def _end(account: Account, order: Order, report: Report, event: Event) -> None:
+    if (Status(order.status), event) not in TABLE:
+        note_anomaly(
+            account=account,
+            order=order,
+            venue=order.venue,
+            kind=Kind.IMPOSSIBLE,
+            client_order_id=order.client_order_id,
+            reference=event.value,
+            words=f"{report.status.value} for an order that is {order.status}",
+            payload={"status": report.status.value, "reason": report.reason},
+        )
+        return
+    retry_ms = report.retry_ms or order.ts_event + 1
+    order.venue_order_id = report.venue_order_id
+    _answered(order)
+    end_unfilled(account=account, order=order, event=event, detail=report.reason, retry_ms=retry_ms)
 
 
 def _accept(order: Order, report: Report) -> None:
@@ -215,14 +194,46 @@ def _accept(order: Order, report: Report) -> None:
     record("OrderSubmitted", epoch=epoch.pk, shard=shard_of(order.instrument.symbol, epoch.shard_count))
 
 
-def _never_received(account: Account, order: Order) -> None:
-    if Status(order.status) not in UNSETTLED:
-        log.critical("order %s is %s here and unknown at %s", order.client_order_id, order.status, order.venue)
+def _answered(order: Order) -> None:
+    """The venue has given a clear answer: the next question is in no hurry, and the alert of its silence is settled."""
+    if order.unclear_since is not None:
+        settle(
+            kind=Alert.Kind.ORDER_UNKNOWN, subject=order.client_order_id, by=SYSTEM, reason="the venue has answered"
+        )  # fmt: skip
+    elif order.missing_since is None and order.ask_at is None:
         return
-    end_unfilled(
-        account=account,
-        order=order,
-        event=Event.EXPIRE,
-        detail="the venue never received it",
-        retry_ms=order.ts_event + 1,
-    )
+    order.unclear_since, order.missing_since, order.ask_at, order.asks = None, None, None, 0
+    order.save(update_fields=["unclear_since", "missing_since", "ask_at", "asks", "updated_at"])
+
+
+def _missing(account: Account, order: Order, now: datetime) -> None:
+    """The venue has no such order. It may still be on its way: this is believed when it is said again later."""
+    status = Status(order.status)
+    if status in ENDED or status is Status.INITIALIZED:
+        return
+    if status not in UNSETTLED:
+        note_anomaly(
+            account=account,
+            order=order,
+            venue=order.venue,
+            kind=Kind.FORGOTTEN,
+            client_order_id=order.client_order_id,
+            reference=status.value,
+            words=f"order {order.client_order_id} is {status} here and unknown at {order.venue}",
+            payload={"status": status.value},
+        )
+        return
+    if order.missing_since is None:
+        order.missing_since = now
+        order.unclear_since = order.unclear_since or now
+        order.ask_at = now + NEVER_RECEIVED
+        step(order, Event.LOSE, detail="the venue has no trace of it yet")
+    elif now - order.missing_since >= NEVER_RECEIVED:
+        _answered(order)
+        end_unfilled(
+            account=account,
+            order=order,
+            event=Event.EXPIRE,
+            detail="the venue never received it",
+            retry_ms=order.ts_event + 1,
+        )
