@@ -6,6 +6,7 @@ SPEED ?=
 TIER ?=
 SEED ?=
 SEEDS ?= 300
+SIGNALS ?= 10000
 HOURS ?= 1
 FACTOR ?= 1
 DETACH ?=
@@ -27,7 +28,7 @@ STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fuzz fmt bench lock
-.PHONY: faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies
+.PHONY: storm faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies
 
 help: ## This list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -75,6 +76,9 @@ test-road: install-dev ## Whole stacks, replays, kills (long)
 
 faults-feed: install-dev ## Seeded faults of the feed, judged by ground truth [SEEDS=300, or SEED=7 for one]
 	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+storm: install-dev ## Many signals at once, kills inside the decision, restarts of the database [SIGNALS=10000 SEED=1]
+	@$(RUN) $(BIN)/python -m tests.storm --signals $(SIGNALS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak: install-dev ## A long quiet run: nothing lost, nothing growing [HOURS=1 FACTOR=60]
 	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults.soak --hours $(HOURS) --factor $(FACTOR) \
