@@ -44,13 +44,19 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A position's numbers. `entry_price` is the average over all entry fills, `realized` before fees."""
+    """A position's numbers. `entry_price` is the average over all entry fills, `realized` before fees.
+
+    `cost` is what the quantity held now was bought for: so `realized` and `cost` add up exactly to what was paid and
+    received. `fees` are in quote currency, as all of these; fees in coins without a price stand in `unvalued`, by coin.
+    """
 
     quantity: Decimal = ZERO
     entry_quantity: Decimal = ZERO
     entry_price: Decimal = ZERO
     realized: Decimal = ZERO
     fees: Decimal = ZERO
+    cost: Decimal = ZERO
+    unvalued: tuple[tuple[str, Decimal], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +83,60 @@ def average_price(quantity: Decimal, average: Decimal, more: Decimal, price: Dec
 
 
 @exact
-def after_fill(holding: Holding, fill: Fill) -> Holding:
-    """The holding after a fill: a buy adds at an average price, a sell realizes against it.
+def after_fill(holding: Holding, fill: Fill, *, base: str, quote: str, fee_price: Decimal | None = None) -> Holding:
+    """The holding after a fill: a buy adds at an average price, a sell realizes against what the quantity has cost.
 
-    Raises `PortfolioError` if the fill has no quantity or sells more than is held.
+    A fee in `base` is taken from what is held, as far as that goes; `fee_price` values one in a third coin, in quote
+    currency per coin. Raises `PortfolioError` if the fill has no quantity or sells more than is held.
     """
     if fill.quantity <= 0:
         raise PortfolioError(f"a fill of {fill.quantity}")
-    fees = holding.fees + fill.fee
-    if fill.side is Side.BUY:
-        bought = holding.entry_quantity + fill.quantity
-        average = average_price(holding.entry_quantity, holding.entry_price, fill.quantity, fill.price)
-        return replace(
-            holding, quantity=holding.quantity + fill.quantity, entry_quantity=bought, entry_price=average, fees=fees
-        )
-    if fill.quantity > holding.quantity:
+    if fill.side is Side.SELL and fill.quantity > holding.quantity:
         raise PortfolioError(f"a sale of {fill.quantity} from a position of {holding.quantity}")
-    gain = to_money((fill.price - holding.entry_price) * fill.quantity)
-    return replace(holding, quantity=holding.quantity - fill.quantity, realized=holding.realized + gain, fees=fees)
+    fee = fee_value(fill, base=base, quote=quote, fee_price=fee_price)
+    valued = replace(
+        holding,
+        fees=holding.fees + (fee or ZERO),
+        unvalued=holding.unvalued if fee is not None else _more(holding.unvalued, fill.fee_currency, fill.fee),
+    )
+    in_base = fill.fee if fill.fee_currency == base else ZERO
+    return _bought(valued, fill, in_base) if fill.side is Side.BUY else _sold(valued, fill, in_base)
+
+
+def _bought(holding: Holding, fill: Fill, in_base: Decimal) -> Holding:
+    got = fill.quantity - min(in_base, fill.quantity)
+    return replace(
+        holding,
+        quantity=holding.quantity + got,
+        entry_quantity=holding.entry_quantity + fill.quantity,
+        entry_price=average_price(holding.entry_quantity, holding.entry_price, fill.quantity, fill.price),
+        cost=holding.cost + notional(got, fill.price),
+    )
+
+
+def _sold(holding: Holding, fill: Fill, in_base: Decimal) -> Holding:
+    """A fee in base leaves the position as if it had been sold, and is a fee of that worth."""
+    gone = min(fill.quantity + in_base, holding.quantity)
+    left = holding.quantity - gone
+    cost = to_money(holding.cost * gone / holding.quantity) if left else holding.cost
+    gain = notional(gone, fill.price) - cost
+    return replace(holding, quantity=left, realized=holding.realized + gain, cost=holding.cost - cost)
+
+
+@exact
+def fee_value(fill: Fill, *, base: str, quote: str, fee_price: Decimal | None = None) -> Decimal | None:
+    """What a fill's fee is worth in quote currency. None for a third coin without a price: it is not guessed."""
+    if fill.fee_currency == quote or not fill.fee:
+        return fill.fee
+    if fill.fee_currency == base:
+        return notional(fill.fee, fill.price)
+    return None if fee_price is None else notional(fill.fee, fee_price)
+
+
+def _more(amounts: tuple[tuple[str, Decimal], ...], currency: str, amount: Decimal) -> tuple[tuple[str, Decimal], ...]:
+    known = dict(amounts)
+    known[currency] = known.get(currency, ZERO) + amount
+    return tuple(sorted(known.items()))
 
 
 @exact

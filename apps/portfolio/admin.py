@@ -6,9 +6,18 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html
 
-from apps.portfolio.models import Account, EquityPoint, LedgerEntry, Position, Reservation, TradingSession
+from apps.portfolio.models import (
+    Account,
+    Correction,
+    EquityPoint,
+    LedgerEntry,
+    Position,
+    Reservation,
+    SessionReport,
+    TradingSession,
+)
 from apps.staff import numbers
-from apps.staff.columns import links, listing, named
+from apps.staff.columns import Column, links, listing, named
 from apps.staff.records import LongRecord, Record
 
 TRADE_REFERENCE = "trade:"
@@ -36,15 +45,43 @@ def other_legs(entry: LedgerEntry) -> str:
 
 @admin.register(TradingSession)
 class TradingSessionAdmin(Record):
-    list_display = ["name", "mode", "tier", "epoch", "quote_asset", "started_at", "ended_at"]
+    list_display = ["name", "mode", "tier", "epoch", "quote_asset", "started_at", "ends_at", "ended_at"]
     list_filter = ["mode", "tier"]
     list_select_related = ["epoch"]
     search_fields = ["name"]
     ordering = ["-id"]
     road = [
+        links("report", "Report"),
         links("accounts", "Accounts"),
         listing("signals_signal", "Signals", lambda row: {"session__id__exact": row.pk}),
     ]
+
+
+def figure(name: str, label: str) -> Column:
+    """One of a report's figures, as it was frozen."""
+
+    def column(row: SessionReport) -> str:
+        value = row.figures.get(name)
+        return numbers.UNKNOWN if value is None else str(value)
+
+    return named(column, name, label)
+
+
+@admin.register(SessionReport)
+class SessionReportAdmin(Record):
+    words = "What each session came to, as it was known when it ended. A report is made once and never changed."
+    list_display = [
+        "session",
+        figure("trades", "trades"),
+        figure("net", "net result"),
+        figure("win_rate", "win rate"),
+        figure("profit_factor", "profit factor"),
+        figure("uptime", "uptime"),
+        "created_at",
+    ]
+    list_select_related = ["session"]
+    search_fields = ["session__name"]
+    ordering = ["-id"]
 
 
 @admin.register(Account)
@@ -64,6 +101,7 @@ class AccountAdmin(Record):
                 ("execution_trade", "Trades"),
                 ("portfolio_position", "Positions"),
                 ("portfolio_ledgerentry", "Ledger"),
+                ("portfolio_correction", "Corrections"),
                 ("portfolio_reservation", "Reservations"),
                 ("portfolio_equitypoint", "Equity"),
                 ("risk_risklimits", "Limits"),
@@ -93,11 +131,24 @@ class LedgerEntryAdmin(LongRecord):
     ordering = ["-id"]
 
 
+@admin.register(Correction)
+class CorrectionAdmin(Record):
+    words = "Legs that were added because something in the ledger was wrong. What was wrong stays as it was."
+    list_display = ["number", "account", "reason", "made_by", "approved_by", "reverses", "ts_event", "created_at"]
+    list_filter = ["account"]
+    list_select_related = ["account", "account__session"]
+    search_fields = ["reason__icontains", "made_by__exact"]
+    road = [
+        listing("portfolio_ledgerentry", "Legs", lambda row: {"q": row.reference, "account__id__exact": row.account_id})
+    ]
+    ordering = ["-id"]
+
+
 @admin.register(Position)
 class PositionAdmin(Record):
     list_display = [
         "id", "instrument", "status", "quantity", "entry_quantity", "entry_price", "stop_price", "target_price",
-        "opened_ts", "due_ts", "closed_ts", "realized", "fees",
+        "opened_ts", "due_ts", "closed_ts", "cost", "realized", "fees",
     ]  # fmt: skip
     list_filter = ["status", "instrument", "account"]
     list_select_related = ["instrument", "account", "account__session"]
@@ -136,7 +187,7 @@ class ReservationAdmin(Record):
 
 @admin.register(EquityPoint)
 class EquityPointAdmin(LongRecord):
-    list_display = ["minute", "account", "equity", "cash", "exposure", "created_at"]
+    list_display = ["minute", "account", "equity", "cash", "exposure", "peak", "drawdown", "created_at"]
     list_filter = ["account"]
     list_select_related = ["account", "account__session"]
     search_fields = ["account__session__name"]

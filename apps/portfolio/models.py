@@ -5,12 +5,21 @@ from __future__ import annotations
 from django.db import models
 
 from apps.market.models import MONEY, PRICE, QUANTITY, FeedEpoch, Instrument
+from apps.staff.frozen import FrozenRow
 
 MAIN_BOOK = "main"
+PERSON_MAX = 150
+REASON_MAX = 200
+CORRECTION = "correction:"
+"""How the references of corrections begin."""
 
 
 class TradingSession(models.Model):
-    """A run with a mode and a frozen configuration. Every row of the road belongs to one."""
+    """A run with a mode and a frozen configuration. Every row of the road belongs to one.
+
+    The database refuses to change what it was started with. A block of days has an end from the start (`ends_at`): from
+    then on nothing is opened, and it ends with its last position.
+    """
 
     class Mode(models.TextChoices):
         BACKTEST = "BACKTEST"
@@ -30,10 +39,24 @@ class TradingSession(models.Model):
     config = models.JSONField(help_text="the configuration this session was started with; never changed")
     seed = models.BigIntegerField(default=0)
     started_at = models.DateTimeField(auto_now_add=True)
+    ends_at = models.DateTimeField(null=True, blank=True, help_text="wall clock; empty: until somebody stops it")
     ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.CharField(max_length=PERSON_MAX, blank=True, default="")
+    end_reason = models.CharField(max_length=REASON_MAX, blank=True, default="")
 
     def __str__(self) -> str:
         return self.name
+
+
+class SessionReport(FrozenRow):
+    """What a session came to, as it was known when it ended."""
+
+    session = models.OneToOneField(TradingSession, on_delete=models.PROTECT, related_name="report")
+    figures = models.JSONField(help_text="configuration and figures; money as exact text")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"report of {self.session}"
 
 
 class Account(models.Model):
@@ -54,8 +77,8 @@ class Account(models.Model):
         return f"{self.session} / {self.book}"
 
 
-class LedgerEntry(models.Model):
-    """One leg. The legs of one `reference` and currency sum to zero."""
+class LedgerEntry(FrozenRow):
+    """One leg. The legs of one `reference` and currency sum to zero. What was wrong is corrected by further legs."""
 
     class Kind(models.TextChoices):
         CASH = "cash"
@@ -81,6 +104,35 @@ class LedgerEntry(models.Model):
         return f"{self.reference} {self.kind} {self.amount} {self.currency}"
 
 
+class Correction(FrozenRow):
+    """Why legs were added by hand, or after the venue was compared with us. Its legs are `correction:<number>`."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="corrections")
+    number = models.PositiveIntegerField()
+    reverses = models.CharField(max_length=80, blank=True, help_text="the reference whose legs it takes back, if any")
+    reason = models.CharField(max_length=REASON_MAX)
+    made_by = models.CharField(max_length=PERSON_MAX)
+    approved_by = models.CharField(max_length=PERSON_MAX)
+    sequence = models.BigIntegerField(help_text="account sequence")
+    ts_event = models.BigIntegerField(help_text="event time that the account had reached, ms")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "number"], name="correction_once"),
+            models.UniqueConstraint(
+                fields=["account", "reverses"], condition=~models.Q(reverses=""), name="reversed_once"
+            ),
+        ]
+
+    @property
+    def reference(self) -> str:
+        return f"{CORRECTION}{self.number}"
+
+    def __str__(self) -> str:
+        return f"correction {self.number}: {self.reason}"
+
+
 class Position(models.Model):
     """One round trip: opened by one entry order, with exits of its own (docs/decisions: a position per entry)."""
 
@@ -93,7 +145,9 @@ class Position(models.Model):
     opened_by = models.CharField(max_length=40, unique=True, help_text="client_order_id of the entry order")
     strategy_version_id = models.BigIntegerField()
     status = models.CharField(max_length=6, choices=Status.choices, default=Status.OPEN)
-    quantity = models.DecimalField(**QUANTITY, help_text="held now: equals the signed sum of its trades")
+    quantity = models.DecimalField(
+        **QUANTITY, help_text="held now: the signed sum of its trades, less fees that were taken in the coin itself"
+    )
     entry_quantity = models.DecimalField(**QUANTITY)
     entry_price = models.DecimalField(**PRICE, help_text="average over the entry's fills, rounded to 12 places")
     stop_price = models.DecimalField(**PRICE)
@@ -112,8 +166,12 @@ class Position(models.Model):
     retry_ts = models.BigIntegerField(
         default=0, help_text="event time from which an exit may be found again after one without a fill, ms; 0: none"
     )
+    cost = models.DecimalField(
+        **MONEY, default=0, help_text="what the quantity held now was bought for, quote currency"
+    )
     realized = models.DecimalField(**MONEY, default=0, help_text="quote currency, before fees")
-    fees = models.DecimalField(**MONEY, default=0)
+    fees = models.DecimalField(**MONEY, default=0, help_text="quote currency")
+    fees_unvalued = models.JSONField(default=dict, blank=True, help_text="fees in coins that had no price, by coin")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -155,6 +213,11 @@ class EquityPoint(models.Model):
     cash = models.DecimalField(**MONEY)
     equity = models.DecimalField(**MONEY)
     exposure = models.DecimalField(**MONEY)
+    peak = models.DecimalField(**MONEY, default=0, help_text="highest equity up to here")
+    drawdown = models.DecimalField(
+        max_digits=12, decimal_places=9, default=0, help_text="share of the peak that is gone, 0 to 1"
+    )
+    unvalued = models.JSONField(default=dict, blank=True, help_text="coins without a price, left out: coin -> amount")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

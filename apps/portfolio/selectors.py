@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 
 from apps.engine.desk.book import Book, Held, Promised
+from apps.engine.money import ZERO, exact, notional, total
 from apps.market.models import Bar, EpochInstrument
-from apps.portfolio.models import MAIN_BOOK, Account, Position, Reservation, TradingSession
+from apps.portfolio.models import (
+    MAIN_BOOK,
+    Account,
+    EquityPoint,
+    LedgerEntry,
+    Position,
+    Reservation,
+    TradingSession,
+)
+
+MINUTE_MS: Final = 60_000
+DEPOSIT: Final = "deposit"
+OWNED: Final = (LedgerEntry.Kind.CASH, LedgerEntry.Kind.ASSET)
+"""The kinds of leg that are ours; the others say where it came from or went."""
 
 
 def current_session() -> TradingSession | None:
@@ -45,3 +62,121 @@ def closes_at(*, epoch_id: int, minute: int) -> dict[str, Decimal]:
         .values_list(F("instrument__symbol"), "close")
     )
     return {symbol: close for symbol, close in rows if close is not None}
+
+
+def coin_price(*, epoch_id: int, coin: str, quote: str, before_ms: int) -> Decimal | None:
+    """What a coin cost in `quote` at the last minute that had closed before an event time. None if nothing says so."""
+    bars = Bar.objects.filter(
+        epoch_id=epoch_id,
+        instrument__base_asset=coin,
+        instrument__quote_asset=quote,
+        minute__lt=before_ms // MINUTE_MS,
+    )
+    return bars.order_by("-minute").values_list("close", flat=True).first()
+
+
+# --- balances ---------------------------------------------------------------------------------------------------------
+
+
+def ledger_balances(account: Account, *, before_ms: int | None = None) -> dict[str, Decimal]:
+    """What the account owns by currency, cash included; as of an event time if one is given. What is nothing is not in.
+
+    The deposit came before everything: a replay's event time is older than the day on which it runs.
+    """
+    legs = LedgerEntry.objects.filter(account=account, kind__in=OWNED)
+    if before_ms is not None:
+        legs = legs.filter(Q(ts_event__lt=before_ms) | Q(reference=DEPOSIT))
+    rows = legs.values_list("currency").annotate(sum=Sum("amount")).order_by("currency")
+    return {currency: amount for currency, amount in rows if amount}
+
+
+@dataclass(frozen=True, slots=True)
+class CashDifference:
+    """One currency in which the venue does not have what the ledger says. `difference` is the venue's less ours."""
+
+    currency: str
+    ledger: Decimal
+    venue: Decimal
+
+    @property
+    @exact
+    def difference(self) -> Decimal:
+        return self.venue - self.ledger
+
+
+def cash_differences(account: Account, balances: Mapping[str, Decimal]) -> list[CashDifference]:
+    """Where a venue's balances (asset -> total, what is locked included) differ from the ledger's, by currency.
+
+    A currency that only one side knows counts as 0 on the other.
+    """
+    ours = ledger_balances(account)
+    pairs = [(one, ours.get(one, ZERO), balances.get(one, ZERO)) for one in sorted({*ours, *balances})]
+    return [CashDifference(currency, ledger, venue) for currency, ledger, venue in pairs if ledger != venue]
+
+
+# --- worth ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """Cash, and what else the account owned, in its currency. `value` leaves out what had no price, and names it:
+
+    `unmarked` are symbols of the session that are held and had no mark, `unvalued` other coins with their amounts.
+    """
+
+    cash: Decimal
+    value: Decimal
+    unmarked: tuple[str, ...]
+    unvalued: dict[str, Decimal]
+
+    @property
+    def equity(self) -> Decimal:
+        return total([self.cash, self.value])
+
+
+def worth_at(*, account: Account, before_ms: int, marks: Mapping[str, Decimal]) -> Worth:
+    """What the account was worth at an event time, at `marks` by symbol."""
+    owned = ledger_balances(account, before_ms=before_ms)
+    cash = owned.pop(account.currency, ZERO)
+    symbols = symbols_by_asset(account) if owned else {}
+    value, unmarked, unvalued = ZERO, [], {}
+    for coin, amount in owned.items():
+        mark = marks.get(symbols.get(coin, ""))
+        if mark is not None:
+            value = total([value, notional(amount, mark)])
+        elif coin in symbols:
+            unmarked.append(symbols[coin])
+        else:
+            unvalued[coin] = amount
+    return Worth(cash, value, tuple(unmarked), unvalued)
+
+
+def symbols_by_asset(account: Account) -> dict[str, str]:
+    """Base asset -> symbol of the session's instruments in the account's currency."""
+    rows = EpochInstrument.objects.filter(
+        epoch_id=account.session.epoch_id, instrument__quote_asset=account.currency
+    ).values_list(F("instrument__base_asset"), F("instrument__symbol"))
+    return dict(rows)
+
+
+def equity_series(
+    account: Account, *, first_minute: int | None = None, last_minute: int | None = None
+) -> list[tuple[int, Decimal]]:
+    """(minute, equity at its close), minutes rising; both ends included."""
+    return list(_points(account, first_minute, last_minute).values_list("minute", "equity"))
+
+
+def drawdown_series(
+    account: Account, *, first_minute: int | None = None, last_minute: int | None = None
+) -> list[tuple[int, Decimal, Decimal]]:
+    """(minute, highest equity up to there, share of it that is gone), minutes rising; both ends included."""
+    return list(_points(account, first_minute, last_minute).values_list("minute", "peak", "drawdown"))
+
+
+def _points(account: Account, first: int | None, last: int | None) -> QuerySet[EquityPoint]:
+    found = EquityPoint.objects.filter(account=account)
+    if first is not None:
+        found = found.filter(minute__gte=first)
+    if last is not None:
+        found = found.filter(minute__lte=last)
+    return found.order_by("minute")

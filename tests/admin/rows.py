@@ -119,6 +119,8 @@ def make_everything() -> Road:
     make_feed(road)
     factories.DeadEntryFactory.create(epoch=epoch)
     factories.EquityPointFactory.create(account=road.account)
+    factories.CorrectionFactory.create(account=road.account)
+    factories.SessionReportFactory.create(session=road.session)
     factories.RiskStateChangeFactory.create(account=road.account)
     factories.TierChangeFactory.create(binding=road.session.strategies.get())
     factories.ParameterScheduleFactory.create(session=road.session, base=road.signal.strategy_version)

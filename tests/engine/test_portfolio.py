@@ -33,10 +33,15 @@ def fill(side: str, quantity: str, price: str, fee: str = "0", currency: str = "
     return Fill(Side(side), D(price), D(quantity), D(fee), currency, 1)
 
 
+def filled(holding: Holding, one: Fill, fee_price: Decimal | None = None) -> Holding:
+    """A fill of XRPUSDT."""
+    return after_fill(holding, one, base="XRP", quote="USDT", fee_price=fee_price)
+
+
 def test_a_round_trip_realizes_the_difference_before_fees() -> None:
-    holding = after_fill(Holding(), fill("BUY", "40", "0.5", "0.01"))
+    holding = filled(Holding(), fill("BUY", "40", "0.5", "0.01"))
     assert (holding.quantity, holding.entry_price, holding.fees) == (D(40), D("0.5"), D("0.01"))
-    holding = after_fill(holding, fill("SELL", "40", "0.55", "0.011"))
+    holding = filled(holding, fill("SELL", "40", "0.55", "0.011"))
     assert (holding.quantity, holding.realized, holding.fees) == (D(0), D("2.00"), D("0.021"))
     assert holding.entry_quantity == D(40)
 
@@ -44,15 +49,15 @@ def test_a_round_trip_realizes_the_difference_before_fees() -> None:
 def test_entries_in_parts_average_and_exits_in_parts_realize_against_the_average() -> None:
     holding = Holding()
     for part in (fill("BUY", "10", "1.0"), fill("BUY", "30", "1.2"), fill("SELL", "15", "1.25")):
-        holding = after_fill(holding, part)
+        holding = filled(holding, part)
     assert (holding.quantity, holding.entry_price, holding.realized) == (D(25), D("1.15"), D("1.5"))
 
 
 @pytest.mark.parametrize("bad", [fill("SELL", "41", "1"), fill("BUY", "0", "1"), fill("SELL", "-1", "1")])
 def test_a_fill_that_cannot_be_ours_is_refused(bad: Fill) -> None:
-    held = after_fill(Holding(), fill("BUY", "40", "1"))
+    held = filled(Holding(), fill("BUY", "40", "1"))
     with pytest.raises(PortfolioError):
-        after_fill(held, bad)
+        filled(held, bad)
 
 
 AMOUNTS = st.decimals("0.01", "1e6", places=2)
@@ -68,15 +73,67 @@ FILLS = st.builds(
 
 
 @given(st.lists(FILLS, max_size=20))
-def test_a_position_is_the_signed_sum_of_its_trades_and_never_short(fills: list[Fill]) -> None:
+def test_a_position_is_the_signed_sum_of_its_trades_less_fees_in_the_coin_and_never_short(fills: list[Fill]) -> None:
     holding, total = Holding(), Fraction(0)
     for one in fills:
         try:
-            holding = after_fill(holding, one)
+            holding = filled(holding, one)
         except PortfolioError:
             continue
         total += Fraction(one.quantity) if one.side is Side.BUY else -Fraction(one.quantity)
+        if one.fee_currency == "XRP":
+            due = Fraction(one.fee) if one.side is Side.SELL else min(Fraction(one.fee), Fraction(one.quantity))
+            total = max(total - due, Fraction(0))
         assert Fraction(holding.quantity) == total >= 0
+
+
+@given(st.lists(FILLS, max_size=20))
+def test_what_was_paid_and_received_is_what_was_realized_what_is_held_has_cost_and_fees(fills: list[Fill]) -> None:
+    """To the last digit, whatever the fees were paid in: no result appears or goes by rounding an average."""
+    holding, cash, in_coin = Holding(), Fraction(0), Fraction(0)
+    for one in fills:
+        before = holding
+        try:
+            holding = filled(holding, one, fee_price=D(2))
+        except PortfolioError:
+            continue
+        sign = 1 if one.side is Side.SELL else -1
+        cash += sign * Fraction(one.price) * Fraction(one.quantity)
+        moved = Fraction(holding.quantity) - Fraction(before.quantity) + sign * Fraction(one.quantity)
+        in_coin += -moved * Fraction(one.price)  # what was taken from the position itself
+    assert Fraction(holding.realized) - Fraction(holding.cost) == cash + in_coin
+    if not holding.quantity:
+        assert holding.cost == 0
+
+
+@pytest.mark.parametrize(
+    ("currency", "fee_price", "fees", "unvalued", "quantity"),
+    [
+        ("USDT", None, "0.3", (), "100"),
+        ("XRP", None, "0.15", (), "99.7"),
+        ("MX", "4", "1.2", (), "100"),
+        ("MX", None, "0", (("MX", D("0.3")),), "100"),
+    ],
+)
+def test_a_fee_counts_in_its_own_currency_and_is_named_where_it_has_no_price(
+    currency: str, fee_price: str | None, fees: str, unvalued: tuple[tuple[str, Decimal], ...], quantity: str
+) -> None:
+    price = None if fee_price is None else D(fee_price)
+    held = filled(Holding(), fill("BUY", "100", "0.5", "0.3", currency), price)
+    assert (held.fees, held.unvalued, held.quantity) == (D(fees), unvalued, D(quantity))
+
+
+def test_fees_without_a_price_add_up_by_coin() -> None:
+    held = filled(Holding(), fill("BUY", "100", "0.5", "0.3", "MX"))
+    held = filled(held, fill("SELL", "40", "0.6", "0.1", "KCS"))
+    held = filled(held, fill("SELL", "60", "0.6", "0.2", "MX"))
+    assert (held.unvalued, held.fees, held.realized) == ((("KCS", D("0.1")), ("MX", D("0.5"))), D(0), D(10))
+
+
+def test_a_sale_whose_fee_is_taken_in_the_coin_leaves_that_much_less() -> None:
+    held = filled(Holding(), fill("BUY", "100", "0.5"))
+    held = filled(held, fill("SELL", "40", "0.6", "1", "XRP"))
+    assert (held.quantity, held.cost, held.realized, held.fees) == (D(59), D("29.5"), D("4.1"), D("0.6"))
 
 
 @given(FILLS)

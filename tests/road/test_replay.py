@@ -179,7 +179,11 @@ SECOND_DECISION = """
         'id', d.id + 1000000, 'book', 'other', 'sequence', d.sequence + 1000000))).*
       FROM risk_riskdecision d ORDER BY d.id LIMIT 1
 """
-LAST_LEG = "DELETE FROM portfolio_ledgerentry WHERE id = (SELECT max(id) FROM portfolio_ledgerentry)"
+LAST_LEG = """
+    ALTER TABLE portfolio_ledgerentry DISABLE TRIGGER frozen;
+    DELETE FROM portfolio_ledgerentry WHERE id = (SELECT max(id) FROM portfolio_ledgerentry);
+    ALTER TABLE portfolio_ledgerentry ENABLE TRIGGER frozen;
+"""
 WRONG_CLOSE = "UPDATE market_bar SET close = close * 1.01 WHERE id = (SELECT min(id) + 31 FROM market_bar)"
 DAMAGES = [
     ("a bar deleted", "I3", "DELETE FROM market_bar WHERE id = (SELECT min(id) + 30 FROM market_bar)"),
@@ -216,8 +220,10 @@ def _restore(stack: Stack, table: str) -> None:
     ]
     names = ", ".join(f'"{name}"' for name in columns)
     updates = ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in columns if name != "id")
+    stack.sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")  # the ledger's rows are frozen
     stack.sql(f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM kept_{table})")
     stack.sql(
         f"INSERT INTO {table} ({names}) SELECT {names} FROM kept_{table} ON CONFLICT (id) DO UPDATE SET {updates}"
     )
+    stack.sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
     stack.sql(f"DROP TABLE kept_{table}")

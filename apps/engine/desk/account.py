@@ -254,7 +254,7 @@ class Desk:
             position = self._open(order, fill, self._positions_made)
         else:
             position = self.positions[order.position_id]
-        position.holding = after_fill(position.holding, fill)
+        position.holding = after_fill(position.holding, fill, base=terms.base_asset, quote=terms.quote_asset)
         if fill.side is Side.BUY:
             position.entry_notional = total([position.entry_notional, notional(fill.quantity, fill.price)])
             set_levels(position, terms)
