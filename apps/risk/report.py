@@ -12,9 +12,11 @@ from apps.engine.risk.values import fraction_of
 from apps.engine.risk.words import plain
 from apps.portfolio.models import Account
 from apps.portfolio.selectors import read_book
-from apps.risk.models import RiskState
+from apps.risk.models import BreakerTrip, RiskState, ScopedState, TripCause
+from apps.risk.scopes import open_trips, scoped_states
 from apps.risk.selectors import current_limits, limits_of
 from apps.risk.services.limits import RANGES
+from apps.risk.services.ways_back import WAYS_BACK
 
 
 def risk_report(account: Account) -> dict[str, Any]:
@@ -31,6 +33,8 @@ def risk_report(account: Account) -> dict[str, Any]:
         "state_since": state.state_since.isoformat(),
         "state_set_by": state.state_set_by,
         "state_reason": state.state_reason,
+        "scopes": [_scoped(row) for row in scoped_states(account.pk)],
+        "trips": [_trip(row) for row in open_trips(account.pk)],
         "equity": plain(equity),
         "cash": plain(account.cash),
         "free_cash": plain(free_cash(account.cash, book.reserved(account.currency))),
@@ -47,6 +51,28 @@ def risk_report(account: Account) -> dict[str, Any]:
         "limits_set_by": version.set_by,
         "limits_reason": version.reason,
         "limits": {name: str(plain(Decimal(getattr(version, name)))) for name in RANGES},
+    }
+
+
+def _scoped(row: ScopedState) -> dict[str, Any]:
+    return {
+        "scope": row.scope,
+        "subject": row.subject,
+        "trading_state": row.trading_state,
+        "words": f"since {row.state_since:%H:%M} by {row.state_set_by}: {row.state_reason}",
+    }
+
+
+def _trip(row: BreakerTrip) -> dict[str, Any]:
+    return {
+        "cause": row.cause,
+        "scope": row.scope,
+        "subject": row.subject,
+        "to_state": row.to_state,
+        "reason": row.reason,
+        "evidence": row.evidence,
+        "at": row.created_at.isoformat(),
+        "way_back": WAYS_BACK[TripCause(row.cause)].words,
     }
 
 

@@ -7,7 +7,7 @@ clears never takes away what a person asked for, and a person's word alone never
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.alerts.services import raise_alert
+from apps.market.models import EpochInstrument
 from apps.market.selectors import reached_ms
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
@@ -31,13 +32,15 @@ from apps.risk.models import (
     TripCause,
 )
 from apps.risk.scopes import STRICTNESS, effective_of, open_trips, strictest, with_scoped
+from apps.risk.services.gate import senders_are_through
 from apps.risk.services.ways_back import still_holds
-from apps.signals.models import Signal, StrategyVersion
+from apps.signals.models import SessionStrategy, Signal, StrategyVersion
 
 log = logging.getLogger(__name__)
 
 SYSTEM: Final = "system"
 REASON_MAX: Final = 200
+LOWERED: Final = "lowered_by"
 MISSING: Final = "the trading state was missing: somebody has to look why"
 
 StateRow = RiskState | ScopedState
@@ -80,11 +83,15 @@ class StateRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change of state meant. `change` is None if the state was that already."""
+    """What a change of state meant. `change` is None if the state was that already.
+
+    `all_left`: every order that had passed its last look had left when this was returned, and none leaves after it.
+    """
 
     change: RiskStateChange | None
     open_positions: int
     exits_brought_back: int
+    all_left: bool = True
 
 
 def set_trading_state(
@@ -98,16 +105,34 @@ def set_trading_state(
 ) -> Changed:
     """A person changes the state of a scope. Leaving HALTED brings back the exits that were denied meanwhile.
 
-    Raises `StateRefused` while the cause of a trip that would have to give way persists.
+    A stricter state waits, after its commit, for orders that are just leaving. Raises `StateRefused` for a strategy or
+    a symbol that the session does not have, and while the cause of a trip that would have to give way persists.
     """
 
     def change() -> Changed:
         account = lock_account(account_id)
+        check_subject(account, scope, subject)
         return change_by_person(
             account=account, to_state=to_state, set_by=set_by, reason=reason, scope=scope, subject=subject
         )
 
-    return retry_tx(change)
+    done = retry_tx(change)
+    row = done.change
+    if row is not None and STRICTNESS[row.to_state] > STRICTNESS[row.from_state]:
+        return replace(done, all_left=senders_are_through(account_id))
+    return done
+
+
+def check_subject(account: Account, scope: Scope, subject: str) -> None:
+    """Raises `StateRefused` unless the account's session trades by this strategy, or in this symbol."""
+    if scope == Scope.STRATEGY:
+        known = SessionStrategy.objects.filter(session=account.session_id, version__strategy__name=subject).exists()
+    elif scope == Scope.SYMBOL:
+        known = EpochInstrument.objects.filter(epoch=account.session.epoch_id, instrument__symbol=subject).exists()
+    else:
+        known = not subject
+    if not known:
+        raise StateRefused(f"the session has no {scope.label.lower()} {subject!r}")
 
 
 def change_by_person(
@@ -138,6 +163,28 @@ def _clear_by_person(
         raise StateRefused("; ".join(persisting))
     for row in stricter:
         clear(row, by=by, reason=reason)
+        if to_state != TradingState.ACTIVE and still_holds(row, account, TradingState.ACTIVE):
+            _keep_lowered(row, to_state, by)
+
+
+def _keep_lowered(row: BreakerTrip, to_state: TradingState, by: str) -> None:
+    """The cause persists, but a person lets exits through: it holds this much from now on, and trips no further."""
+    for other in open_trips(row.account_id, row.scope, row.subject):
+        if other.cause == row.cause:
+            other.evidence = {**other.evidence, LOWERED: by}
+            other.save(update_fields=["evidence"])
+            return
+    BreakerTrip.objects.create(
+        account=row.account,
+        sequence=row.sequence,
+        cause=row.cause,
+        scope=row.scope,
+        subject=row.subject,
+        from_state=row.from_state,
+        to_state=to_state,
+        evidence={**row.evidence, LOWERED: by},
+        reason=row.reason,
+    )
 
 
 def clear(row: BreakerTrip, *, by: str, reason: str) -> None:
@@ -273,8 +320,9 @@ def relax(*, account: Account, state: StateRow, reason: str) -> RiskStateChange 
 
 
 def positions_of(account: Account, scope: Scope = Scope.ACCOUNT, subject: str = "") -> list[Position]:
-    """Open positions of a scope."""
-    rows = Position.objects.filter(account=account, status=Position.Status.OPEN)
+    """Open positions of a scope, oldest first."""
+    rows = Position.objects.filter(account=account, status=Position.Status.OPEN).select_related("instrument")
+    rows = rows.order_by("id")
     if scope == Scope.SYMBOL:
         rows = rows.filter(instrument__symbol=subject)
     elif scope == Scope.STRATEGY:

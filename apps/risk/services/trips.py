@@ -11,8 +11,18 @@ from apps.portfolio.models import Account
 from apps.portfolio.services import lock_account, save_account
 from apps.risk.models import BreakerTrip, RiskState, Scope, ScopedState, TradingState, TripCause
 from apps.risk.scopes import STRICTNESS, effective_state, open_trips
-from apps.risk.services.states import SYSTEM, StateRow, account_state, change_state, clear, note_gone, relax, state_of
-from apps.risk.services.ways_back import clears_itself
+from apps.risk.services.states import (
+    LOWERED,
+    SYSTEM,
+    StateRow,
+    account_state,
+    change_state,
+    clear,
+    note_gone,
+    relax,
+    state_of,
+)
+from apps.risk.services.ways_back import DAY, clears_itself
 
 __all__ = [
     "BreakerTrip",
@@ -39,11 +49,11 @@ def trip(
 ) -> BreakerTrip | None:
     """Trip a scope, for a caller that holds the account's lock and saves the account; `state` is the account's row.
 
-    None if this cause holds the scope that strict already. The trip is stored and holds also if the scope is stricter
-    for another reason, so that whoever resumes meets it.
+    None if this cause holds the scope that strict already, or if a person has let exits through although it persists.
+    The trip is stored and holds also if the scope is stricter for another reason, so that whoever resumes meets it.
     """
     open_already = [row for row in open_trips(account.pk, scope, subject) if row.cause == cause]
-    if any(STRICTNESS[row.to_state] >= STRICTNESS[to_state] for row in open_already):
+    if any(STRICTNESS[row.to_state] >= STRICTNESS[to_state] or LOWERED in row.evidence for row in open_already):
         _holds_again(open_already)
         return None
     target: StateRow = state if scope == Scope.ACCOUNT else state_of(account, scope, subject)
@@ -56,7 +66,7 @@ def trip(
         subject=subject,
         from_state=target.trading_state,
         to_state=to_state,
-        evidence=dict(evidence),
+        evidence=_with_day(cause, evidence, state),
         reason=reason[:200],
     )
     if STRICTNESS[to_state] > STRICTNESS[target.trading_state]:
@@ -138,6 +148,13 @@ def clear_trips(*, account: Account, state: StateRow, cause: TripCause, words: s
     if cleared:
         relax(account=account, state=state, reason=words)
     return cleared
+
+
+def _with_day(cause: TripCause, evidence: Mapping[str, str], state: RiskState) -> dict[str, str]:
+    """The day's loss is that of a trading day, and is over with it."""
+    if cause != TripCause.DAILY_LOSS or state.day is None:
+        return dict(evidence)
+    return {DAY: state.day.isoformat(), **evidence}
 
 
 def _holds_again(rows: list[BreakerTrip]) -> None:

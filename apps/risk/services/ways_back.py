@@ -16,6 +16,9 @@ from apps.portfolio.selectors import read_book
 from apps.risk.models import BreakerTrip, RiskState, TradingState, TripCause
 from apps.risk.services.exposure import difference
 
+DAY: Final = "day"
+"""In the evidence of a day's loss: the trading day, ISO."""
+
 Look = Callable[[BreakerTrip, Account], str]
 """Why the cause still holds, in words; empty if it is gone. Called under the account's lock."""
 
@@ -52,7 +55,10 @@ def _watched(trip: BreakerTrip, _account: Account) -> str:
 
 
 def _loss(trip: BreakerTrip, account: Account) -> str:
-    """Gone on the next trading day, or when the loss is below the limit that tripped, at the limits as they are."""
+    """Gone on the next trading day, or once the watchdog has seen less lost than the limits allow, as they are now."""
+    day = RiskState.objects.filter(account=account).values_list("day", flat=True).first()
+    if trip.cause == TripCause.DAILY_LOSS and day is not None and day.isoformat() > trip.evidence.get(DAY, "9999"):
+        return ""
     return _watched(trip, account)
 
 

@@ -1,9 +1,10 @@
-"""`manage.py risk show|halt|reduce|resume|limits`: look at the trading state and the limits, and change them."""
+"""`manage.py risk show|halt|reduce|resume|flatten|limits`: look at trading states and limits, and change them."""
 
 from __future__ import annotations
 
 import getpass
 import json
+import time
 from argparse import ArgumentParser
 from decimal import Decimal
 from typing import Any, Final
@@ -13,20 +14,23 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.engine.risk.words import cents_down, plain
 from apps.portfolio.models import Account
 from apps.portfolio.selectors import current_session, main_account
-from apps.risk.models import TradingState
+from apps.risk.models import Scope, TradingState
 from apps.risk.report import risk_report
 from apps.risk.services import LimitError, change_limits, parse_limits, set_trading_state
+from apps.risk.services.flattening import Flattened, flatten
 from apps.risk.services.limits import RANGES
+from apps.risk.services.states import Changed, StateRefused
 
 REFUSED: Final = 2
 REASON_MAX: Final = 200
 PERSON_MAX: Final = 150
 STATES: Final = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING, "resume": TradingState.ACTIVE}
 HELP: Final = {
-    "show": "the trading state, what is used of each limit, and who set it",
+    "show": "every trading state that is not ACTIVE, the open trips, and what is used of each limit",
     "halt": "send nothing any more, exits neither: positions stay unprotected until you resume or reduce",
     "reduce": "open nothing any more; exits go on and protect what is held",
-    "resume": "trade again, within the limits",
+    "resume": "trade again, within the limits; refused while the cause of a trip persists",
+    "flatten": "open nothing any more and sell every open position; refused while halted, because exits stop too",
 }
 
 
@@ -34,10 +38,15 @@ class Command(BaseCommand):
     help = "Show or change what the session may do. Every change is kept with who made it and why."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True, metavar="show|halt|reduce|resume|limits")
+        actions = parser.add_subparsers(dest="action", required=True, metavar="show|halt|reduce|resume|flatten|limits")
         actions.add_parser("show", help=HELP["show"]).add_argument("--json", action="store_true")
         for name in STATES:
-            _ask_why(actions.add_parser(name, help=HELP[name], description=HELP[name]))
+            parser = actions.add_parser(name, help=HELP[name], description=HELP[name])
+            about = parser.add_mutually_exclusive_group()
+            about.add_argument("--strategy", default="", help="only what this strategy opened and would open")
+            about.add_argument("--symbol", default="", type=str.upper, help="only this symbol")
+            _ask_why(parser)
+        _ask_why(actions.add_parser("flatten", help=HELP["flatten"], description=HELP["flatten"]))
         limits = actions.add_parser("limits", help="show the limits, or set some of them as a new version")
         changes = limits.add_subparsers(dest="change", metavar="set")
         setting = changes.add_parser("set", help="name=value ..., fractions of equity unless the name says otherwise")
@@ -49,7 +58,9 @@ class Command(BaseCommand):
         if action == "show":
             self._show(account, as_json=options["json"])
         elif action in STATES:
-            self._change_state(account, action, person(options["by"]), reason_given(options["reason"]))
+            self._change_state(account, action, options)
+        elif action == "flatten":
+            self._flatten(account, person(options["by"]), reason_given(options["reason"]))
         elif options["change"] == "set":
             self._set_limits(account, options["assignments"], person(options["by"]), reason_given(options["reason"]))
         else:
@@ -63,6 +74,7 @@ class Command(BaseCommand):
         currency = report["currency"]
         by = f" by {report['state_set_by']}: {report['state_reason']}" if report["state_set_by"] else ""
         self.stdout.write(f"{report['trading_state']} since {report['state_since'][:16].replace('T', ' ')} UTC{by}")
+        self._show_scopes(report)
         rows = [
             ("equity", f"{_money(report['equity'])} {currency}"),
             ("cash", f"{_money(report['cash'])} {currency}, free {_money(report['free_cash'])}"),
@@ -73,20 +85,43 @@ class Command(BaseCommand):
             self.stdout.write(f"  {name:<10} {value}")
         self._show_limits(report)
 
+    def _show_scopes(self, report: dict[str, Any]) -> None:
+        for row in report["scopes"]:
+            self.stdout.write(f"{row['scope']} {row['subject']}: {row['trading_state']} {row['words']}")
+        for trip in report["trips"]:
+            about = f" for {trip['subject']}" if trip["subject"] else ""
+            at = trip["at"][:16].replace("T", " ")
+            self.stdout.write(f"trip {trip['cause']}{about}, {trip['to_state']} since {at} UTC: {trip['reason']}")
+            self.stdout.write(f"  way back: {trip['way_back']}")
+
     def _show_limits(self, report: dict[str, Any]) -> None:
         why = f"set by {report['limits_set_by']}: {report['limits_reason']}"
         self.stdout.write(f"limits version {report['limits_version']}, {why}")
         for name, value in report["limits"].items():
             self.stdout.write(f"  {name:<24} {value}")
 
-    def _change_state(self, account: Account, action: str, set_by: str, reason: str) -> None:
-        to_state = STATES[action]
-        done = set_trading_state(account_id=account.pk, to_state=to_state, set_by=set_by, reason=reason)
+    def _change_state(self, account: Account, action: str, options: dict[str, Any]) -> None:
+        to_state, set_by, reason = STATES[action], person(options["by"]), reason_given(options["reason"])
+        scope, subject = _scope(options)
+        try:
+            done = set_trading_state(
+                account_id=account.pk, to_state=to_state, set_by=set_by, reason=reason, scope=scope, subject=subject
+            )
+        except StateRefused as refused:
+            raise CommandError(f"refused: {refused}", returncode=REFUSED) from refused
+        about = f"{subject}: " if subject else ""
         if done.change is None:
-            self.stdout.write(f"{to_state} already; nothing changed")
+            self.stdout.write(f"{about}{to_state} already; nothing changed")
             return
-        self.stdout.write(f"{done.change.from_state} -> {to_state} by {set_by}: {reason}")
-        self.stdout.write(_meaning(to_state, done.open_positions, done.exits_brought_back))
+        self.stdout.write(f"{about}{done.change.from_state} -> {to_state} by {set_by}: {reason}")
+        self.stdout.write(meaning(to_state, done))
+
+    def _flatten(self, account: Account, set_by: str, reason: str) -> None:
+        try:
+            done = flatten(account_id=account.pk, set_by=set_by, reason=reason, now_ms=time.time_ns() // 1_000_000)
+        except StateRefused as refused:
+            raise CommandError(f"refused: {refused}", returncode=REFUSED) from refused
+        self.stdout.write(sold_words(done))
 
     def _set_limits(self, account: Account, assignments: list[str], set_by: str, reason: str) -> None:
         try:
@@ -131,11 +166,30 @@ def reason_given(text: str) -> str:
     return reason
 
 
-def _meaning(state: TradingState, positions: int, brought_back: int) -> str:
+def _scope(options: dict[str, Any]) -> tuple[Scope, str]:
+    if options["strategy"]:
+        return Scope.STRATEGY, options["strategy"]
+    return (Scope.SYMBOL, options["symbol"]) if options["symbol"] else (Scope.ACCOUNT, "")
+
+
+def sold_words(done: Flattened) -> str:
+    """What a flatten did, for a person."""
+    count, rest = len(done.raised), done.on_the_way
+    words = f"{done.change.from_state} -> {done.change.to_state}: nothing is opened any more. " if done.change else ""
+    words += f"{count} position{'' if count == 1 else 's'} will be sold"
+    return words + (f"; {rest} already on the way." if rest else ".")
+
+
+def meaning(state: TradingState, done: Changed) -> str:
+    """What a change of state means now, for a person."""
+    positions, brought_back = done.open_positions, done.exits_brought_back
     held = f"{positions} open position{'' if positions == 1 else 's'}"
     back = f" {brought_back} denied while halted will be raised again." if brought_back else ""
+    if not done.all_left:
+        back += " An order that was just leaving has not been answered yet: look at the orders."
     if state == TradingState.HALTED:
-        return f"Nothing is sent any more, exits neither: {held} without stop, target or time limit until you act."
+        until = "without stop, target or time limit until you act"
+        return f"Nothing is sent any more, exits neither: {held} {until}.{back}"
     if state == TradingState.REDUCING:
         return f"Nothing is opened any more; exits go on for {held}.{back}"
     return f"Trading goes on within the limits, with {held}.{back}"
