@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
 from django.db.models import Count, QuerySet, Sum
 
+from apps.engine.money import exact
 from apps.execution.models import Trade
 from apps.ops.verify.result import Check
-from apps.portfolio.models import Account, LedgerEntry, Position, Reservation, TradingSession
+from apps.portfolio.models import (
+    CORRECTION,
+    Account,
+    Correction,
+    LedgerEntry,
+    Position,
+    Reservation,
+    TradingSession,
+)
 from apps.risk.models import OrderIntent, RiskDecision, RiskState
 from apps.signals.models import Signal
 
 UNDECIDED_MAX_MS: Final = 30_000
 ZERO: Final = Decimal(0)
+NOTHING: Final = Decimal("1e-15")
+CASH, ASSET, FEE = LedgerEntry.Kind.CASH, LedgerEntry.Kind.ASSET, LedgerEntry.Kind.FEE
 
 
 def check_decisions(session: TradingSession) -> Check:
@@ -37,20 +49,49 @@ def check_decisions(session: TradingSession) -> Check:
     return check
 
 
+@exact
 def check_money(session: TradingSession) -> Check:
     """I6: trades add up to positions, ledger legs to zero, cash legs to the account's cash; no cash below zero."""
     check = Check("I6", "trades add up to positions, ledger legs to zero and to the account's cash")
     for account in Account.objects.filter(session=session):
-        _check_positions(check, account)
-        _check_ledger(check, account)
-        _check_trades_booked(check, account)
+        for invariant in MONEY_INVARIANTS:
+            invariant(check, account)
     return check
 
 
-def _check_positions(check: Check, account: Account) -> None:
+def legs_sum_to_zero(check: Check, account: Account) -> None:
+    """Per reference and currency: what one side gives, the other gets."""
+    rows = LedgerEntry.objects.filter(account=account).values("reference", "currency").annotate(total=Sum("amount"))
+    for row in rows:
+        check.expect(
+            row["total"] == 0, f"legs of {row['reference']} in {row['currency']} add up to {row['total'].normalize():f}"
+        )
+
+
+def cash_equals_its_legs(check: Check, account: Account) -> None:
+    legs = LedgerEntry.objects.filter(account=account, kind=LedgerEntry.Kind.CASH)
+    cash = legs.filter(currency=account.currency).aggregate(total=Sum("amount"))["total"] or ZERO
+    check.expect(account.cash == cash, f"cash is {account.cash:f}, its legs add up to {cash:f}")
+    others = legs.exclude(currency=account.currency).count()
+    check.expect(not others, f"{others} cash legs are not in {account.currency}")
+
+
+def cash_is_not_negative(check: Check, account: Account) -> None:
+    """Spot: what is not there cannot be spent."""
+    check.expect(account.cash >= 0, f"cash is {account.cash:f}")
+
+
+def positions_equal_their_trades(check: Check, account: Account) -> None:
+    """The signed sum of a position's trades, less fees taken in its own coin, as far as they were its to pay."""
     sums: dict[int, Decimal] = defaultdict(lambda: ZERO)
-    for trade in Trade.objects.filter(account=account):
-        sums[trade.position_id] += trade.quantity if trade.side == OrderIntent.Side.BUY else -trade.quantity
+    for trade in Trade.objects.filter(account=account).select_related("instrument").order_by("sequence"):
+        held, in_coin = sums[trade.position_id], ZERO
+        if trade.fee_currency == trade.instrument.base_asset:
+            in_coin = trade.fee
+        if trade.side == OrderIntent.Side.BUY:
+            sums[trade.position_id] = held + trade.quantity - min(in_coin, trade.quantity)
+        else:
+            sums[trade.position_id] = held - trade.quantity - min(in_coin, held - trade.quantity)
     for position in Position.objects.filter(account=account):
         check.expect(
             position.quantity == sums[position.pk] and position.quantity >= 0,
@@ -58,48 +99,71 @@ def _check_positions(check: Check, account: Account) -> None:
         )
         closed = position.status == Position.Status.CLOSED
         check.expect(closed == (position.quantity == 0), f"position {position.pk} is {position.status}, not empty")
-
-
-def _check_ledger(check: Check, account: Account) -> None:
-    legs = LedgerEntry.objects.filter(account=account)
-    for row in legs.values("reference", "currency").annotate(total=Sum("amount")):
         check.expect(
-            row["total"] == 0, f"legs of {row['reference']} in {row['currency']} add up to {row['total'].normalize():f}"
-        )
-    cash = legs.filter(kind=LedgerEntry.Kind.CASH, currency=account.currency).aggregate(total=Sum("amount"))["total"]
-    check.expect(account.cash == (cash or ZERO), f"cash is {account.cash:f}, its legs add up to {cash or ZERO:f}")
-    check.expect(account.cash >= 0, f"cash is {account.cash:f}")
-    assets = legs.filter(kind=LedgerEntry.Kind.ASSET).values("currency").annotate(total=Sum("amount"))
-    held = {row["currency"]: row["total"] for row in assets}
-    for base, quantity in _held(account).items():
-        check.expect(
-            held.get(base, ZERO) == quantity,
-            f"{base}: positions hold {quantity:f}, asset legs {held.get(base, ZERO):f}",
+            not closed or position.cost == 0, f"position {position.pk} is closed and still has cost {position.cost:f}"
         )
 
 
-def _held(account: Account) -> dict[str, Decimal]:
-    rows = Position.objects.filter(account=account).values("instrument__base_asset").annotate(total=Sum("quantity"))
-    return {row["instrument__base_asset"]: row["total"] for row in rows}
+def coins_equal_what_moved_them(check: Check, account: Account) -> None:
+    """Asset legs by coin: what was bought less what was sold and paid as fees, and what was corrected."""
+    wanted: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    for trade in Trade.objects.filter(account=account).select_related("instrument"):
+        bought = trade.side == OrderIntent.Side.BUY
+        wanted[trade.instrument.base_asset] += trade.quantity if bought else -trade.quantity
+        if trade.fee_currency != account.currency:
+            wanted[trade.fee_currency] -= trade.fee
+    legs = LedgerEntry.objects.filter(account=account, kind=LedgerEntry.Kind.ASSET)
+    by_hand = legs.exclude(reference__startswith="trade:").values_list("currency").annotate(total=Sum("amount"))
+    for coin, amount in by_hand:
+        wanted[coin] += amount
+    held = dict(legs.values_list("currency").annotate(total=Sum("amount")))
+    for coin in sorted({*wanted, *held}):
+        check.expect(
+            held.get(coin, ZERO) == wanted[coin],
+            f"{coin}: what moved it adds up to {wanted[coin]:f}, asset legs to {held.get(coin, ZERO):f}",
+        )
 
 
-def _check_trades_booked(check: Check, account: Account) -> None:
-    """Every fill moved exactly its own notional and quantity through the ledger."""
-    booked: dict[tuple[str, str], dict[str, Decimal]] = defaultdict(dict)
-    for leg in LedgerEntry.objects.filter(account=account, kind__in=[LedgerEntry.Kind.CASH, LedgerEntry.Kind.ASSET]):
-        sums = booked[(leg.reference, leg.kind)]
-        sums[leg.currency] = sums.get(leg.currency, ZERO) + leg.amount
+def corrections_are_explained(check: Check, account: Account) -> None:
+    """Legs that no trade and no deposit moved have a row that says why, or a difference that was settled."""
+    legs = LedgerEntry.objects.filter(account=account, reference__startswith=CORRECTION)
+    moved = set(legs.values_list("reference", flat=True))
+    for row in Correction.objects.filter(account=account):
+        check.expect(row.reference in moved, f"{row.reference} moved nothing")
+
+
+def trades_are_booked(check: Check, account: Account) -> None:
+    """Every fill moved exactly its own notional and quantity through the ledger, and its fee in its own currency."""
+    booked: dict[str, dict[tuple[str, str], Decimal]] = defaultdict(lambda: defaultdict(lambda: ZERO))
+    for leg in LedgerEntry.objects.filter(account=account, reference__startswith="trade:"):
+        booked[leg.reference][(leg.kind, leg.currency)] += leg.amount
     for trade in Trade.objects.filter(account=account).select_related("instrument"):
         reference = f"trade:{trade.venue}:{trade.trade_id}"
+        legs, base = booked.pop(reference, {}), trade.instrument.base_asset
         sign = 1 if trade.side == OrderIntent.Side.BUY else -1
         in_cash = trade.fee if trade.fee_currency == account.currency else ZERO
+        in_coin = trade.fee if trade.fee_currency == base else ZERO
+        cash, asset = legs.get((CASH, account.currency)), legs.get((ASSET, base))
         wanted = -sign * trade.price * trade.quantity - in_cash
-        cash = booked[(reference, LedgerEntry.Kind.CASH)].get(account.currency)
-        asset = booked[(reference, LedgerEntry.Kind.ASSET)].get(trade.instrument.base_asset)
         check.expect(
-            cash is not None and abs(cash - wanted) < Decimal("1e-15") and asset == sign * trade.quantity,
-            f"{reference}: the ledger moved {cash} {account.currency} and {asset} {trade.instrument.base_asset}",
+            cash is not None and abs(cash - wanted) < NOTHING and asset == sign * trade.quantity - in_coin,
+            f"{reference}: the ledger moved {cash} {account.currency} and {asset} {base}",
         )
+        fee = legs.get((FEE, trade.fee_currency), ZERO)
+        check.expect(fee == trade.fee, f"{reference}: the ledger has a fee of {fee} {trade.fee_currency}")
+    check.faults += [f"{reference} is in the ledger, and there is no such trade" for reference in booked]
+
+
+MONEY_INVARIANTS: Final[tuple[Callable[[Check, Account], None], ...]] = (
+    legs_sum_to_zero,
+    cash_equals_its_legs,
+    cash_is_not_negative,
+    positions_equal_their_trades,
+    coins_equal_what_moved_them,
+    corrections_are_explained,
+    trades_are_booked,
+)
+"""What must hold of an account's money at every commit, each recomputed from rows alone."""
 
 
 def check_exposure(session: TradingSession) -> Check:
