@@ -208,6 +208,7 @@ class PrivateExchange:
     key_file: Path
     secret_file: Path
     journal: Path
+    timeout_seconds: float = 10.0
 
     @property
     def url(self) -> str:
@@ -222,7 +223,7 @@ class PrivateExchange:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(f"{self.url}{path}", body, names, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=self.timeout_seconds) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -52,10 +53,11 @@ def _integer(request: web.Request, name: str, low: int, high: int) -> int | None
 
 
 class Rest:
-    """Handlers over what has happened up to the time told of, never beyond it."""
+    """Handlers over what has happened up to the time told of, never beyond it. `amend` corrects a symbol's filters."""
 
-    def __init__(self, hub: Hub, budget: RestBudget) -> None:
+    def __init__(self, hub: Hub, budget: RestBudget, amend: Callable[[str, market.Document], None]) -> None:
         self._hub = hub
+        self._amend = amend
         self._source = hub.source
         self._budget = budget
 
@@ -157,7 +159,10 @@ class Rest:
     async def exchange_info(self, request: web.Request) -> web.Response:
         """Filters of one, several or all symbols."""
         instruments = self._source.instruments
-        rows = [market.exchange_info_row(instruments[symbol]) for symbol in self._symbols(request)]
+        rows = []
+        for symbol in self._symbols(request):
+            rows.append(market.exchange_info_row(instruments[symbol]))
+            self._amend(symbol, rows[-1])
         info = {
             "timezone": "CST",
             "serverTime": self._clock_ms,

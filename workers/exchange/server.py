@@ -83,7 +83,7 @@ class ExchangeServer:
         middlewares = [error_middleware(self.log), fault_middleware(self.rules), budget_middleware(self._budget)]
         app = web.Application(middlewares=middlewares)
         app.router.add_get("/ws", self._serve_websocket)
-        app.router.add_routes(Rest(self.hub, self._budget).routes())
+        app.router.add_routes(Rest(self.hub, self._budget, self.office.amend).routes())
         app.router.add_routes(self.office.routes())
         app.router.add_post("/exchange/control", control(self.desk, self.journal.flush))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.limits.close_seconds)

@@ -28,7 +28,7 @@ class PrivateFaults(Generic[Item]):
         self._monotonic = monotonic
         self._note = note
         self._faults: list[PrivateFault] = []
-        self._kept: list[Item] = []  # they follow the next frame
+        self._kept: dict[str, Item] = {}  # by channel: it follows the next frame of that channel
         self._late: list[tuple[float, Item]] = []
 
     def arm(self, fault: PrivateFault) -> None:
@@ -38,22 +38,21 @@ class PrivateFaults(Generic[Item]):
     def heal(self) -> None:
         """Wait for no more frames, and let go what is held."""
         self._faults.clear()
-        self._late = [(0.0, item) for _, item in self._late] + [(0.0, item) for item in self._kept]
+        self._late = [(0.0, item) for _, item in self._late] + [(0.0, item) for item in self._kept.values()]
         self._kept.clear()
 
     def pass_through(self, channel: str, item: Item) -> Iterable[Item]:
         """What is sent in a frame's place, in this order."""
-        kept = list(self._kept)
+        if channel in self._kept:
+            return [item, self._kept.pop(channel)]
         fault = self._waiting_for(channel)
         if fault is None:
-            self._kept.clear()
-            return [item, *kept]
+            return [item]
         self._note("private", mode=fault.mode, channel=channel)
         if fault.mode == "duplicate":
-            self._kept.clear()
-            return [item, item, *kept]
+            return [item, item]
         if fault.mode == "reorder":
-            self._kept.append(item)
+            self._kept[channel] = item
         elif fault.mode == "late":
             self._late.append((self._monotonic() + fault.seconds, item))
         return []

@@ -17,10 +17,10 @@ from workers.exchange.private.accounts import Account
 from workers.exchange.private.book import Numbers
 from workers.exchange.private.desk import AccountsDesk
 from workers.exchange.private.listen_keys import ListenKeys
-from workers.exchange.private.orders import ZERO
+from workers.exchange.private.orders import ZERO, Document
 from workers.exchange.private.rest import PrivateRest
 from workers.exchange.private.stream import Feed, PrivateStream, Waiting
-from workers.exchange.private.terms import SymbolRules, Top
+from workers.exchange.private.terms import SymbolRules, Top, amended
 
 PRIVATE_COMMANDS: Final = ("private", "expire_listen_keys", "pin", "unpin", "symbol_rules")
 
@@ -55,6 +55,12 @@ class Office:
     def routes(self) -> list[web.RouteDef]:
         """Signed endpoints, if there is anybody who could sign."""
         return self._rest.routes() if self._accounts else []
+
+    def amend(self, symbol: str, row: Document) -> None:
+        """Let a row of exchangeInfo tell the rules that were changed on command."""
+        rules = self.desk.rules.get(symbol)
+        if rules is not None:
+            row.update(amended(rules))
 
     # -- sockets ------------------------------------------------------------------------------------------------------
 

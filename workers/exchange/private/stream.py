@@ -52,6 +52,11 @@ class PrivateStream:
         self._faults = faults
         self._waiting: deque[Waiting] = deque(maxlen=_WAITING_MAX)
 
+    @property
+    def waiting(self) -> int:
+        """How many frames the next tick will take up."""
+        return len(self._waiting)
+
     def order(self, account: str, order: Order, now_ms: int) -> None:
         """An order has changed."""
         self._waiting.append(Waiting(account, ORDERS, order_message(order, now_ms)))
@@ -96,7 +101,8 @@ def order_message(order: Order, now_ms: int) -> PushDataV3ApiWrapper:
     message = PushDataV3ApiWrapper(channel=ORDERS, symbol=wish.symbol, sendTime=now_ms)
     body = message.privateOrders
     body.id, body.clientId = order.order_id, wish.client_id
-    body.price, body.quantity, body.amount = text_of(wish.price), text_of(wish.quantity), text_of(order.shown_amount)
+    body.price, body.quantity = text_of(order.shown_price), text_of(wish.quantity)
+    body.amount = text_of(order.shown_amount)
     body.avgPrice = text_of(order.average_price)
     body.orderType, body.tradeType = ORDER_TYPES[wish.kind], wish.side
     body.isMaker = last is not None and last.maker

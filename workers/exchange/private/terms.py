@@ -12,8 +12,8 @@ from apps.engine.instrument_specs import InstrumentSpec
 from apps.engine.money import exact
 from workers.exchange.errors import ApiError
 from workers.exchange.private import refusals
-from workers.exchange.private.orders import BUY, ORDER_TYPES, SELL, SIDES, ZERO, Wish
-from workers.exchange.private.values import decimals_of, plain_decimal
+from workers.exchange.private.orders import BUY, ORDER_TYPES, SELL, SIDES, ZERO, Document, Wish
+from workers.exchange.private.values import decimals_of, plain_decimal, text_of
 
 CLIENT_ID_LENGTH_MAX: Final = 32
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -34,6 +34,22 @@ class SymbolRules:
 
 
 PLAIN_RULES: Final = SymbolRules()
+
+
+def amended(rules: SymbolRules) -> Document:
+    """The fields of exchangeInfo in which the rules show."""
+    row: Document = {
+        "status": "2" if rules.suspended else "1",
+        "isSpotTradingAllowed": rules.api_allowed,
+        "tradeSideType": rules.side_type,
+        "orderTypes": ["LIMIT", "MARKET", "LIMIT_MAKER"] if rules.market_orders else ["LIMIT", "LIMIT_MAKER"],
+    }
+    if rules.notional_min is not None:
+        row |= dict.fromkeys(("quoteAmountPrecision", "quoteAmountPrecisionMarket"), text_of(rules.notional_min))
+    if rules.price_band is not None:
+        band = text_of(rules.price_band)
+        row["filters"] = [{"filterType": "PERCENT_PRICE_BY_SIDE", "bidMultiplierUp": band, "askMultiplierDown": band}]
+    return row
 
 
 class Top(NamedTuple):
