@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTrade
-from apps.staff.columns import links, listing
+from apps.staff.columns import explanation, links, listing
 from apps.staff.records import Record, RecordInline
 
 
@@ -29,6 +29,7 @@ class OrderAdmin(Record):
     search_help_text = "Client order id, venue order id or symbol"
     inlines = [OrderEventInline]
     road = [
+        explanation("order"),
         links("trades", "Trades"),
         listing("portfolio_position", "Position opened", lambda row: {"q": row.client_order_id}),
         listing("portfolio_reservation", "Reservation", lambda row: {"q": row.client_order_id}),
@@ -48,7 +49,10 @@ class TradeAdmin(Record):
         "instrument", "order", "order__instrument", "position", "position__instrument", "account", "account__session",
     ]  # fmt: skip
     search_fields = ["trade_id__exact", "order__client_order_id__exact", "instrument__symbol__istartswith"]
-    road = [listing("portfolio_ledgerentry", "Ledger", lambda row: {"q": f"trade:{row.venue}:{row.trade_id}"})]
+    road = [
+        explanation("trade"),
+        listing("portfolio_ledgerentry", "Ledger", lambda row: {"q": f"trade:{row.venue}:{row.trade_id}"}),
+    ]
     ordering = ["-id"]
 
 

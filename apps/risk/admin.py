@@ -22,7 +22,7 @@ from apps.risk.services.tiers import TierRefused, move_by_hand
 from apps.signals.models import SessionStrategy
 from apps.signals.services.schedules import version_in_force
 from apps.staff import numbers, times
-from apps.staff.columns import link, links, named
+from apps.staff.columns import explanation, link, links, named
 from apps.staff.records import Record
 
 CHECK_WORDS = {
@@ -265,6 +265,7 @@ class RiskDecisionAdmin(Record):
     search_fields = ["signal__instrument__symbol__istartswith", "sentence"]
     hidden = frozenset({"sentence", "reasons"})
     road = [
+        explanation("decision"),
         named(verdict_sentence, "verdict_sentence", "Verdict"),
         named(checks_table, "checks_table", "Checks"),
         links("intents", "Intent"),

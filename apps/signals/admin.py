@@ -29,7 +29,7 @@ from apps.signals.services.failures import enable
 from apps.signals.services.schedules import ScheduleRefused, is_enabled, version_in_force
 from apps.signals.services.versions import VersionRefused
 from apps.staff import numbers, times
-from apps.staff.columns import links, listing, named
+from apps.staff.columns import explanation, links, listing, named
 from apps.staff.forms import ReasonForm
 from apps.staff.records import Record, RecordInline
 
@@ -231,7 +231,7 @@ class SignalAdmin(Record):
     prefetch = ["decisions"]
     search_fields = ["instrument__symbol__istartswith", "trigger_key__exact", "trade_id__exact"]
     formats = INDICATORS
-    road = [links("decisions", "Decision")]
+    road = [explanation("signal"), links("decisions", "Decision")]
     ordering = ["-ts_event", "-id"]
 
 
@@ -245,6 +245,7 @@ class SignalRefusalAdmin(Record):
     list_select_related = ["instrument", "strategy_version", "strategy_version__strategy", "session"]
     search_fields = ["instrument__symbol__istartswith", "trigger_key__exact", "trade_id__exact"]
     formats = INDICATORS
+    road = [explanation("refusal")]
     ordering = ["-ts_event", "-id"]
 
 

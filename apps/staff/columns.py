@@ -170,5 +170,15 @@ def listing(model: str, label: str, lookup: Callable[[Any], dict[str, str | int]
     return named(column, f"{model}_list", label)
 
 
+def explanation(kind: str) -> Column:
+    """A link to the whole chain behind a row: why it was placed, or was not."""
+
+    def column(row: Any) -> str:
+        url = reverse("explain", args=(f"{kind}:{row.pk}",))
+        return format_html('<a class="cdb-link" href="{}">explain</a>', url)
+
+    return named(column, "explanation", "Why")
+
+
 def when(value: datetime | None) -> str:
     return numbers.UNKNOWN if value is None else time_tag(times.to_ms(value))

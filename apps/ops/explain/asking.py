@@ -1,0 +1,35 @@
+"""The one door to the chain: for the command, for pages and for whoever else wants it as values."""
+
+from __future__ import annotations
+
+import redis
+from django.conf import settings
+from django.db import transaction
+
+from apps.bus import clients
+from apps.ops.explain.chain import explained
+from apps.ops.explain.parts import Explanation
+from apps.ops.explain.stream import Sources
+from apps.ops.explain.subjects import NoSubject, find
+
+
+def explain(name: str, *, now_ms: int, sources: Sources | None = None) -> Explanation:
+    """The chain behind `order:ID`, `trade:ID`, `signal:ID`, `decision:ID`, `refusal:ID` or a client order id.
+
+    `now_ms` is the wall clock. Raises `NoSubject` with one line.
+    """
+    with transaction.atomic():
+        subject = find(name)
+        try:
+            return explained(subject, sources=sources or here(), now_ms=now_ms)
+        except LookupError as error:
+            raise NoSubject(str(error)) from error
+
+
+def here() -> Sources:
+    """Where this installation keeps trades. A Redis that does not answer at once is passed by."""
+    client: redis.Redis = clients.glance(settings.REDIS_URL)
+    return Sources(client, settings.SEGMENTS_DIR, settings.ARCHIVE_DIR)
+
+
+__all__ = ["Explanation", "NoSubject", "explain", "here"]
