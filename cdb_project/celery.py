@@ -15,6 +15,7 @@ from celery import Celery
 from celery.schedules import crontab
 from celery.signals import setup_logging, worker_process_init
 
+from apps.engine import timeouts
 from cdb_project.env import exit_on_wrong_setting
 from cdb_project.pipeline import TASK_QUEUES
 
@@ -34,11 +35,23 @@ def build() -> Celery:
             task: {"task": task, "schedule": MINUTE_SECONDS, "options": {"expires": MINUTE_SECONDS}}
             for task in ("ops.sweep_klines", "ops.choose_symbols", "market.archive_feed")
         },
+        "reconcile-orders": _reconcile("orders", timeouts.RECONCILE_ORDERS_SECONDS),
+        "reconcile-everything": _reconcile("full", timeouts.RECONCILE_FULL_SECONDS),
         "prune": {"task": "market.prune_archive", "schedule": HOUR_SECONDS, "options": {"expires": HOUR_SECONDS}},
         "audit-parity": {"task": "backtest.audit_parity", "schedule": crontab(hour="0", minute="10")},
     }
     application.autodiscover_tasks()
     return application
+
+
+def _reconcile(scope: str, seconds: int) -> dict[str, Any]:
+    """A turn that comes too late is left out: the next one compares the same."""
+    return {
+        "task": "execution.reconcile",
+        "kwargs": {"scope": scope},
+        "schedule": seconds,
+        "options": {"expires": seconds},
+    }
 
 
 with exit_on_wrong_setting():

@@ -30,6 +30,7 @@ TASK_QUEUES: Final[dict[str, str]] = {
     "execution.submit_order": TRADE_QUEUE,
     "execution.match_orders": MISC_QUEUE,  # any process may match paper orders; the one that decides must not wait
     "execution.apply_reports": TRADE_QUEUE,
+    "execution.reconcile": MISC_QUEUE,
     "risk.review_tier": MISC_QUEUE,
     "signals.disable_strategy": MISC_QUEUE,
     "backtest.run_backtest": STUDY_QUEUE,

@@ -56,6 +56,12 @@ HEARTBEAT_SECONDS: Final = 5  # how often a worker tells that it is there
 HEARTBEAT_AGE_MAX_MS: Final = 15_000  # three missed
 DATA_STALE_SECONDS: Final = 60  # shown as old, in every place that shows it
 
+# --- reconciliation ---------------------------------------------------------------------------------------------------
+RECONCILE_ORDERS_SECONDS: Final = 10
+RECONCILE_FULL_SECONDS: Final = 60
+RECONCILE_IN_FLIGHT_MS: Final = 5_000  # what differs for less than this is under way, and no difference
+RECONCILE_HALT_SECONDS: Final = 60  # a difference that is open for so long halts
+
 # --- the lease of the ingest ------------------------------------------------------------------------------------------
 LEASE_TTL_SECONDS: Final = 6
 LEASE_RENEW_SECONDS: Final = 2
@@ -220,6 +226,16 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     (
         "a connection's silence acts before a symbol's does",
         lambda: FEED_SILENCE_RECONNECT_SECONDS < FEED_SYMBOL_RESUBSCRIBE_SECONDS,
+    ),
+    # reconciliation
+    (
+        "what is under way has arrived before open orders are compared again",
+        lambda: RECONCILE_IN_FLIGHT_MS < RECONCILE_ORDERS_SECONDS * 1000,
+    ),
+    ("open orders are compared more often than everything", lambda: RECONCILE_ORDERS_SECONDS < RECONCILE_FULL_SECONDS),
+    (
+        "everything is compared again before a difference halts",
+        lambda: RECONCILE_FULL_SECONDS <= RECONCILE_HALT_SECONDS,
     ),
     # trading
     ("trading stops long before the feed is called silent", lambda: FEED_AGE_MAX_MS < FEED_SILENCE_WARN_SECONDS * 1000),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from django.contrib import admin
 
+from apps.execution import admin_reconciliation
 from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTrade
 from apps.staff.columns import explanation, links, listing
 from apps.staff.records import Record, RecordInline
+
+__all__ = ["OrderAdmin", "admin_reconciliation"]
 
 
 class OrderEventInline(RecordInline):

@@ -7,6 +7,10 @@ from typing import Any, Final
 from django.db import models
 
 from apps.engine.matching import Liquidity
+from apps.execution.reconciliation_models import DatabaseIncarnation as DatabaseIncarnation
+from apps.execution.reconciliation_models import ReconcileDifference as ReconcileDifference
+from apps.execution.reconciliation_models import ReconcileRun as ReconcileRun
+from apps.execution.reconciliation_models import TradingStart as TradingStart
 from apps.market.models import MONEY, PRICE, QUANTITY, Instrument
 from apps.portfolio.models import Account, Position
 from apps.risk.models import OrderIntent

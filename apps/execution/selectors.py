@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from apps.bus.streams import entry_order
-from apps.execution.models import VenueOrder
+from apps.execution.models import DatabaseIncarnation, ReconcileDifference, ReconcileRun, TradingStart, VenueOrder
 from apps.execution.venues.base import Venue
 from apps.execution.venues.paper import PaperVenue
 from apps.portfolio.models import LedgerEntry, TradingSession
@@ -35,3 +35,24 @@ def oldest_needed_entry(*, epoch: int, shard: int) -> str | None:
     open_orders = VenueOrder.objects.filter(epoch_id=epoch, shard=shard, status=VenueOrder.Status.OPEN)
     entries = open_orders.values_list("scan_from", flat=True)
     return min(entries, key=entry_order, default=None)
+
+
+# --- reconciliation ---------------------------------------------------------------------------------------------------
+def open_differences(account_id: int) -> QuerySet[ReconcileDifference]:
+    """What waits for a person, oldest first."""
+    rows = ReconcileDifference.objects.filter(account_id=account_id, state=ReconcileDifference.State.OPEN)
+    return rows.order_by("id")
+
+
+def last_run(account_id: int) -> ReconcileRun | None:
+    """The newest comparison of any scope."""
+    return ReconcileRun.objects.filter(account_id=account_id).order_by("-id").first()
+
+
+def last_start() -> TradingStart | None:
+    return TradingStart.objects.order_by("-id").first()
+
+
+def incarnation() -> str:
+    """The token of this life of the database; empty before the first start."""
+    return DatabaseIncarnation.objects.order_by("-id").values_list("token", flat=True).first() or ""

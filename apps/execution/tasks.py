@@ -14,6 +14,7 @@ from apps.bus import clients
 from apps.bus.feed import FeedAge, feed_age
 from apps.execution import services
 from apps.execution.venues.quotes import Reader
+from apps.portfolio.selectors import current_session, main_account
 
 
 @cache
@@ -45,3 +46,18 @@ def match_orders(epoch: int, shard: int) -> None:
 @shared_task(name="execution.apply_reports", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
 def apply_reports(order_id: int) -> None:
     services.sync_order(order_id=order_id)
+
+
+@shared_task(name="execution.reconcile", max_retries=0)
+def reconcile(scope: str) -> None:
+    """Sent by beat: open orders often, fills and balances each minute."""
+    session = current_session()
+    account = main_account(session) if session else None
+    if account is None:
+        return
+    services.reconcile(
+        account_id=account.pk,
+        scope=scope,
+        clock=lambda: time.time_ns() // 1_000_000,
+        bounds=services.Bounds.of(settings.RECONCILE_BOOK_MAX, settings.RECONCILE_BALANCE_MAX),
+    )

@@ -134,6 +134,9 @@ def make_everything() -> Road:
     )
     factories.StrategyCallFactory.create(epoch=epoch, instrument=road.instrument, base=road.signal.strategy_version)
     factories.ExitSignalFactory.create(position=road.position, strategy_version=road.signal.strategy_version)
+    factories.ReconcileDifferenceFactory.create(run=factories.ReconcileRunFactory.create(account=road.account))
+    factories.TradingStartFactory.create(session=road.session)
+    factories.DatabaseIncarnationFactory.create()
     Group.objects.get_or_create(name="viewers")
     User.objects.get_or_create(username="oli")
     factories.VenueTradeFactory.create(

@@ -31,6 +31,12 @@ from tests.factories.feed import (
     ScreenerRuleFactory,
     ScreenerRunFactory,
 )
+from tests.factories.reconciled import (
+    DatabaseIncarnationFactory,
+    ReconcileDifferenceFactory,
+    ReconcileRunFactory,
+    TradingStartFactory,
+)
 from tests.factories.seen import (
     SOURCE,
     START_MINUTE,
@@ -78,6 +84,7 @@ __all__ = [
     "BarFactory",
     "CorrectionFactory",
     "CoverageFactory",
+    "DatabaseIncarnationFactory",
     "DeadEntryFactory",
     "EngineStateFactory",
     "EpochInstrumentFactory",
@@ -101,6 +108,8 @@ __all__ = [
     "ParameterScheduleFactory",
     "ParityAuditFactory",
     "PositionFactory",
+    "ReconcileDifferenceFactory",
+    "ReconcileRunFactory",
     "ReservationFactory",
     "RiskDecisionFactory",
     "RiskLimitsFactory",
@@ -120,6 +129,7 @@ __all__ = [
     "TierChangeFactory",
     "TradeFactory",
     "TradingSessionFactory",
+    "TradingStartFactory",
     "VenueOrderFactory",
     "VenueTradeFactory",
     "momentum_parameters",

@@ -4,17 +4,20 @@ from apps.execution.services.anomalies import AnomalyRefused, resolve_anomaly
 from apps.execution.services.asking import sync_order
 from apps.execution.services.canceling import CancelRefused, cancel_order, request_cancel
 from apps.execution.services.matching import match_orders
+from apps.execution.services.reconciling import Bounds, reconcile
 from apps.execution.services.settling import settle_stuck
 from apps.execution.services.submitting import submit_order
 from apps.execution.services.syncing import apply_report, book_fills
 
 __all__ = [
     "AnomalyRefused",
+    "Bounds",
     "CancelRefused",
     "apply_report",
     "book_fills",
     "cancel_order",
     "match_orders",
+    "reconcile",
     "request_cancel",
     "resolve_anomaly",
     "settle_stuck",
