@@ -36,6 +36,7 @@ MAY_READ_THE_WALL_CLOCK = {
     "workers/exchange/log.py": "stamps of log lines",
     "apps/live/frame.py": "door of the pages",
     "apps/backtest/admin.py": "door of the pages",
+    "apps/execution/admin_reconciliation.py": "door of the pages",
     "apps/ops/": "shows ages, starts sessions",
     "apps/market/services/feeds.py": "stamp: when an epoch ended",
     "apps/outbox/services.py": "stamp: when an event was published",

@@ -68,7 +68,7 @@ def reconcile(
     try:
         seen = _look(account, target, scope, clock(), before)
         if wait is not None and len(seen.lasting()) < len(seen.look.found):
-            wait(timeouts.RECONCILE_IN_FLIGHT_MS / 1000 + 0.1)
+            wait((timeouts.RECONCILE_IN_FLIGHT_MS + 100) / 1000)
             seen = _look(account, target, scope, clock(), seen.suspects())
     except VenueUnclear as error:
         log.warning("reconciliation of account %d: no clear answer from %s: %s", account_id, target.name, error)
