@@ -144,7 +144,7 @@ def test_whoever_is_not_let_in_is_told_why(
     key = exchange.key_file.read_text().strip()
     own = {"X_MEXC_APIKEY": key} if headers or tail else {}
     query = f"timestamp={exchange.server.hub.clock.now_ms()}{tail}"
-    status, document = exchange.request("POST", f"/api/v3/userDataStream?{query}", **own | headers)
+    status, document = exchange.request("POST", f"/api/v3/userDataStream?{query}", None, **own | headers)
     assert (status, document["code"]) == (400, code)
     assert document["msg"]
 
