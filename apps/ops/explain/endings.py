@@ -178,11 +178,10 @@ _UNFILLED: Final = frozenset({OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderSt
 
 def with_endings(signals: QuerySet[Signal], now_ms: int) -> QuerySet[Signal]:
     """The same signals, each with `ending`: a code as `Ended.code` gives it, empty for what the list does not know."""
-    mine: dict[str, Any] = {"signal": OuterRef("pk"), "book": OuterRef("book")}
-    decision = RiskDecision.objects.filter(**mine).order_by("id")
-    order = Order.objects.filter(intent__decision__in=decision.values("pk")).order_by("id")
-    intent = OrderIntent.objects.filter(decision__in=decision.values("pk"))
-    sent = OrderEvent.objects.filter(order__intent__decision__in=decision.values("pk"), event=Event.SUBMIT.value)
+    decision = RiskDecision.objects.filter(**_through("")).order_by("id")
+    order = Order.objects.filter(**_through("intent__decision__")).order_by("id")
+    intent = OrderIntent.objects.filter(**_through("decision__"))
+    sent = OrderEvent.objects.filter(**_through("order__intent__decision__"), event=Event.SUBMIT.value)
     asked = signals.annotate(
         of_verdict=Subquery(decision.values("verdict")[:1]),
         of_reason=Subquery(decision.annotate(first=KT("reasons__0")).values("first")[:1]),
@@ -193,6 +192,10 @@ def with_endings(signals: QuerySet[Signal], now_ms: int) -> QuerySet[Signal]:
         of_sent=Exists(sent),
     )
     return asked.annotate(ending=Case(*_cases(now_ms), default=Value(""), output_field=CharField()))
+
+
+def _through(way: str) -> dict[str, Any]:
+    return {f"{way}signal": OuterRef("pk"), f"{way}book": OuterRef("book")}
 
 
 def _cases(now_ms: int) -> list[When]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from apps.engine.instrument_specs import RecordingError
 from apps.engine.recording import Recording
-from apps.ops.verify import money_checks, recordings, stream_checks
+from apps.ops.verify import chain_checks, money_checks, recordings, stream_checks
 from apps.ops.verify.derived import derive
 from apps.ops.verify.result import Check
 from apps.portfolio.models import TradingSession
@@ -68,6 +69,7 @@ def run_checks(session: TradingSession, recording: Recording | None) -> list[Che
     bindings = list(
         SessionStrategy.objects.filter(session=session).select_related("version__strategy", "session").order_by("id")
     )
+    now_ms = time.time_ns() // 1_000_000
     shards = derive(epoch_id=session.epoch_id, segments=settings.SEGMENTS_DIR, bindings=bindings)
     return [
         stream_checks.check_cursors(shards),
@@ -76,4 +78,6 @@ def run_checks(session: TradingSession, recording: Recording | None) -> list[Che
         money_checks.check_decisions(session),
         money_checks.check_money(session),
         money_checks.check_exposure(session),
+        chain_checks.check_chain(session, now_ms),
+        chain_checks.check_endings(session, now_ms),
     ]
