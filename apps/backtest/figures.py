@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +51,14 @@ def refused_of(result: Result) -> dict[str, int]:
     return dict(Counter(refusal.reason for refusal in result.refusals).most_common())
 
 
+def failures_of(result: Result) -> list[str]:
+    """Who raised, on what, in words."""
+    return [
+        f"version {gone.judge_id} raised {gone.words!r} on the trade of {gone.symbol} at {_iso(gone.ts_event)}"
+        for gone in result.failed
+    ]
+
+
 def performance_of(performance: Performance) -> dict[str, Any]:
     """Every figure; what is unknown is None, never zero."""
     figures = {
@@ -66,3 +75,7 @@ def _drawdown(worst: Drawdown | None) -> dict[str, Any]:
     if worst is None:
         return {"max_drawdown_amount": None, "max_drawdown_minutes": None}
     return {"max_drawdown_amount": format(worst.amount, "f"), "max_drawdown_minutes": worst.trough - worst.peak}
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from apps.backtest.figures import counts_of, performance_of
+from apps.backtest.figures import counts_of, failures_of, performance_of
 from apps.backtest.simulating import setup_of, simulate
 from apps.backtest.slicing import between, whole_minutes
 from apps.engine.instrument_specs import InstrumentSpec
@@ -98,7 +98,10 @@ def _ended(pool: ProcessPoolExecutor, trials: Sequence[Trial], processes: int) -
 
 
 def figures_of_trial(tapes: Mapping[str, Tape], ground: Ground, trial: Trial) -> dict[str, Any]:
-    """`result` (net of fees, quote currency, exact text), counts and performance figures of one simulation."""
+    """`result` (net of fees, quote currency, exact text), counts and performance figures of one simulation.
+
+    Of one whose strategy raised: `failed` says on what, and there is no `result`.
+    """
     setup = setup_of(
         specs=ground.specs, strategy=ground.strategy, version_id=ground.version_id, parameters=trial.parameters,
         capital=ground.capital, limits=ground.limits,
@@ -106,6 +109,8 @@ def figures_of_trial(tapes: Mapping[str, Tape], ground: Ground, trial: Trial) ->
     parts = {symbol: between(tape, trial.first_ms, trial.last_ms) for symbol, tape in tapes.items()}
     done = simulate(setup, whole_minutes([{symbol: part for symbol, part in parts.items() if len(part)}]))
     assert done is not None
+    if done.result.failed:  # half a result would be ranked beside whole ones
+        return {"result": None, "failed": failures_of(done.result)[0], **counts_of(done.result)}
     result = format(done.final_equity - ground.capital, "f")
     return {"result": result, **counts_of(done.result), **performance_of(done.performance)}
 

@@ -9,7 +9,7 @@ later than the moment that is being done is ever looked at.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
@@ -23,19 +23,17 @@ from apps.engine.desk.book import MarkSet
 from apps.engine.desk.deciding import Circumstances, Terms, Trigger, entry_key
 from apps.engine.desk.valuing import Valued, equity_at
 from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
-from apps.engine.judging import Scanner
-from apps.engine.kernel import Array
 from apps.engine.matching import TopOfBook
 from apps.engine.memory import uncollected
 from apps.engine.model import MINUTE_MS, Quote, Scale
 from apps.engine.money import exact
 from apps.engine.performance import RoundTrip
-from apps.engine.plans import Plan
 from apps.engine.portfolio import Fill
 from apps.engine.results import Refusal, Result, SimulatedSignal
 from apps.engine.risk.values import Limits
-from apps.engine.scanning import Found, scan_tape
+from apps.engine.scanning import Found
 from apps.engine.shard import StrategySpec
+from apps.engine.tape_judges import TapeJudges
 from apps.engine.tapes import Tape, TapeError
 from apps.engine.window import SymbolWindow
 
@@ -129,14 +127,8 @@ class Backtest:
         )  # fmt: skip
         self._windows = {symbol: SymbolWindow() for symbol in setup.terms}
         self._unproven: dict[str, dict[int, str]] = {symbol: {} for symbol in setup.terms}
-        self._plans = [spec.plan for spec in setup.strategies]
-        self._states: dict[tuple[str, int], Array] = {
-            (symbol, number): spec.module.new_state()
-            for symbol in setup.terms
-            for number, spec in enumerate(setup.strategies)
-        }
+        self._judges = TapeJudges(setup.strategies, list(setup.terms))
         self._scales = {symbol: Scale(row.price_decimals, row.quantity_decimals) for symbol, row in setup.terms.items()}
-        self._scanner = Scanner()
         self._events: list[_Event] = []
         self._numbers = count()
         self._exiting: set[int] = set()
@@ -160,10 +152,9 @@ class Backtest:
             self._windows[symbol].load(tape)
             self._unproven[symbol].update(tape.unproven)
             self.result.count(tape)
-            for number, plan in enumerate(self._plans):
-                for found in self._scan(plan, self._states[symbol, number], tape):
-                    key = entry_key(found.version_id, symbol, found.ts, found.trade_id)
-                    self._add(found.ts, _Rank.ENTRY, key, _Entry(symbol, number, found))
+        for symbol, number, found in self._judges.scan(chunk):
+            key = entry_key(found.version_id, symbol, found.ts, found.trade_id)
+            self._add(found.ts, _Rank.ENTRY, key, _Entry(symbol, number, found))
         for symbol in self._windows.keys() - chunk.keys():
             self._windows[symbol].load(_nothing(symbol, self._scales[symbol]))
         first = min((int(tape.ts[0]) for tape in chunk.values() if len(tape)), default=None)
@@ -185,9 +176,6 @@ class Backtest:
             if len(tape) and (int(tape.ts[0]) < self._end_ms or int(tape.ts[-1]) >= end_ms):
                 raise TapeError(f"{symbol}: trades outside the slice that ends at {end_ms}")
 
-    def _scan(self, plan: Plan, state: Array, tape: Tape) -> Iterator[Found]:
-        return scan_tape(plan, state, tape, self._scanner) if len(tape) else iter(())
-
     def finish(self) -> Result:
         """The result. Positions and orders that are still open are counted in it, not closed at an invented price."""
         result = self.result
@@ -195,6 +183,7 @@ class Backtest:
         result.open_positions = len(self.desk.positions)
         result.open_orders = len(self.desk.orders)
         result.cash = self.desk.cash
+        result.failed = list(self._judges.failed)
         return result
 
     # --- events -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from decimal import Decimal
 from hashlib import blake2b
 
 from apps.engine.desk.account import DeskDecision, DeskEnd
-from apps.engine.model import Quote
+from apps.engine.model import FailedStrategy, Quote
 from apps.engine.money import ZERO
 from apps.engine.performance import RoundTrip
 from apps.engine.portfolio import Fill
@@ -56,6 +56,7 @@ class Result:
     round_trips: list[RoundTrip] = field(default_factory=list)
     equity: list[tuple[int, Decimal]] = field(default_factory=list)
     exposed_minutes: int = 0  # of `equity`: in which something was held
+    failed: list[FailedStrategy] = field(default_factory=list)  # strategies that raised, and on which trade
     open_positions: int = 0
     open_orders: int = 0
     cash: Decimal = ZERO

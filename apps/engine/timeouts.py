@@ -254,7 +254,10 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
         lambda: ORDER_UNKNOWN_ALERT_SECONDS < ORDER_SETTLED_SECONDS,
     ),
     ("an order flies before it rests", lambda: ORDER_FLIGHT_MS < ORDER_REST_MS),
-    ("three heartbeats are missed before one counts as silent", lambda: 3_000 * HEARTBEAT_SECONDS <= HEARTBEAT_AGE_MAX_MS),
+    (
+        "three heartbeats are missed before one counts as silent",
+        lambda: 3_000 * HEARTBEAT_SECONDS <= HEARTBEAT_AGE_MAX_MS,
+    ),
     ("an intent does not outlive its signal's patience", lambda: INTENT_TTL_MS <= SIGNAL_AGE_MAX_MS),
     (
         "a REST call ends before its task does",

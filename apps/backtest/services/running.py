@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.backtest.figures import figures_of
+from apps.backtest.figures import failures_of, figures_of
 from apps.backtest.models import BacktestRun, RunState
 from apps.backtest.report import render
 from apps.backtest.report_data import ReportData
@@ -93,6 +93,8 @@ def _study(run: BacktestRun, clock: Clock, progress: Progress | None) -> Study |
         return None
     if not done.result.trades:
         raise BacktestRefused("there is no trade in what was asked")
+    if done.result.failed:
+        raise BacktestRefused(f"{judge.strategy} failed: {failures_of(done.result)[0]}")
     return Study(asked, judge, source, done)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.backtest.comparing import APPROVED, DENIED, REFUSED, Comparison, Decided, Outcome, compare, shared_key
+from apps.backtest.figures import failures_of
 from apps.backtest.history import account_on, decided_between, fill_in_words, result_between, told_until
 from apps.backtest.services.judging import Judge, changed
 from apps.backtest.simulating import GoOn, Simulated, simulate, terms_of_spec
@@ -53,6 +54,7 @@ class WhatIf:
     would: Outcome
     trades: int
     decision_hash: str
+    failed: tuple[str, ...] = ()  # strategies that raised in the simulation, in words; the others went on
 
     @property
     def difference(self) -> Decimal:
@@ -73,6 +75,7 @@ class WhatIf:
             "difference": plain(self.difference),
             "trades": self.trades,
             "decision_hash": self.decision_hash,
+            "failed": list(self.failed),
         }
 
 
@@ -113,6 +116,7 @@ def what_if(
         would=Outcome.of((trip.net, trip.fees) for trip in closed),
         trades=done.result.trades,
         decision_hash=done.result.decision_hash,
+        failed=tuple(failures_of(done.result)),
     )
 
 

@@ -76,6 +76,8 @@ def _show(out: Console, found: WhatIf) -> None:
         out.print(line, markup=False)
     if len(lines) > SHOWN_MAX:
         out.print(f"and {len(lines) - SHOWN_MAX} more: --json has all of them", markup=False)
+    for words in found.failed:
+        out.print(f"A strategy failed and judged nothing from there on: {words}", style="bold", markup=False)
     out.print(_verdict(found), markup=False)
 
 
