@@ -272,8 +272,11 @@ def private_exchange(
     speed: float = 1.0,
     rate: float = 1.0,
     limits: Limits | None = None,
+    started: bool = True,
 ) -> Iterator[PrivateExchange]:
     """An exchange with an account (100,000 USDT unless `account` says otherwise) whose event time runs at once.
+
+    Not `started`, it stands until somebody subscribes to trades, as always, or `server.hub.clock.start()`.
 
     Its files lie in `directory`: `test.key` and `test.secret` with mode 0600, and the journal.
     """
@@ -295,7 +298,8 @@ def private_exchange(
 
     async def run() -> None:
         async with running(server):
-            server.hub.clock.start()
+            if started:
+                server.hub.clock.start()
             loops.append(asyncio.get_running_loop())
             ready.set()
             await server.run_until(stop)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from apps.engine.recording import HEADER
-from tests.exchange.helpers import random_rows
+from tests.exchange.helpers import random_rows, rows_of
+from workers.exchange.private.signing import signature_of
 
 ROWS = random_rows(50)
 
@@ -171,3 +172,40 @@ def test_a_busy_market_with_a_journal_and_a_script_is_one_command(tmp_path: Path
     start, *rows = [json.loads(line) for line in journal.read_text().splitlines()]
     assert (start["k"], start["rate"], start["trade_ids"], len(start["symbols"])) == ("start", 60.0, False, 300)
     assert {"command", "fault"} <= {row["k"] for row in rows}
+
+
+def test_an_account_is_served_with_a_key_that_was_made_for_it(tmp_path: Path) -> None:
+    account, journal = tmp_path / "own.json", tmp_path / "journal.jsonl"
+    account.write_text('{"balances": {"USDT": "500"}}')
+    command = _command("--source", "synthetic", "--account", account, "--journal", journal)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            match = re.search(r"event=listening .*port=(\d+)", process.stderr.readline())
+            assert match
+            key, secret = (account.with_suffix(suffix).read_text().strip() for suffix in (".key", ".secret"))
+            address = f"http://127.0.0.1:{match[1]}"
+            with urllib.request.urlopen(f"{address}/api/v3/time", timeout=5) as answer:
+                time_ms = json.load(answer)["serverTime"]
+            query = f"timestamp={time_ms}&symbol=BTCUSDT&side=BUY&type=LIMIT&price=1&quantity=5"
+            signed = f"{address}/api/v3/order?{query}&signature={signature_of(query, secret)}"
+            request = urllib.request.Request(signed, headers={"X-MEXC-APIKEY": key}, method="POST")
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                order_id = json.load(answer)["orderId"]
+            assert [row["id"] for row in rows_of(journal, "order")] == [order_id]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=5) == 0
+            assert secret not in process.stderr.read() + journal.read_text()
+        finally:
+            process.kill()
+    assert len(order_id) >= 20  # ids of a later start are larger
+
+
+def test_a_real_key_is_refused_before_anything_listens(tmp_path: Path) -> None:
+    account, key = tmp_path / "own.json", tmp_path / "own.key"
+    account.write_text("{}")
+    key.write_text("mx0aBYs33eIilxBWC5\n")
+    key.chmod(0o600)
+    result = _run("--source", "synthetic", "--account", account)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"{key}: only keys that were made here")
