@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -128,12 +128,20 @@ class World:
 
 
 def open_world(
-    symbols: Sequence[str] = ("XRPUSDT",), *, initial: str = "100000", latency_ms: int = 150, **instrument: Any
+    symbols: Sequence[str] = ("XRPUSDT",),
+    *,
+    initial: str = "100000",
+    latency_ms: int = 150,
+    paper: Mapping[str, Any] | None = None,
+    **instrument: Any,
 ) -> World:
-    """A running paper session with these symbols, each with a bar that closed at 0.5 in the first minute."""
+    """A running paper session with these symbols, each with a bar that closed at 0.5 in the first minute.
+
+    `paper` are further settings of its venue.
+    """
     epoch = factories.FeedEpochFactory.create()
     session = factories.TradingSessionFactory.create(
-        epoch=epoch, config={"paper": {"latency_ms": latency_ms, "base_bps": "1", "impact_bps": "10"}}
+        epoch=epoch, config={"paper": {"latency_ms": latency_ms, "base_bps": "1", "impact_bps": "10", **(paper or {})}}
     )
     instruments = {symbol: factories.InstrumentFactory.create(symbol=symbol, **instrument) for symbol in symbols}
     for row in instruments.values():

@@ -2,19 +2,20 @@
 
 An order triggered at t matures at T = t + latency, both in event time, and trades against the last quote with an event
 time of at most T: a buy at the ask, a sale at the bid, moved against us by the slippage and rounded against us to the
-tick. The whole order fills at once or not at all. Slippage is computed in whole numbers, so the price is the same on
-every machine and for every reader of the formula.
+tick. The whole order fills at once or not at all (`match`). Where a book is asked for, it fills in parts instead, look
+by look, each no larger than the top of the book (`match_part`). Slippage is computed in whole numbers, so the price is
+the same on every machine and for every reader of the formula.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 from enum import StrEnum
 from typing import Final
 
-from apps.engine.money import exact, fee_of, notional
+from apps.engine.money import FEE_STEP, ONE, ZERO, exact, fee_of, notional
 from apps.engine.portfolio import Fill, Side
 from apps.engine.sizing import step_of
 
@@ -35,6 +36,7 @@ class Expiry(StrEnum):
     LIMIT = "LIMIT"
     NO_QUOTE = "NO_QUOTE"
     FEED_GAP = "FEED_GAP"
+    TIME = "TIME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +60,39 @@ class MaturedOrder:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the paper venue charges. Slippage in basis points, the fee as a fraction of the notional."""
+    """What the paper venue charges. Slippage in basis points, the fees as fractions of the notional.
+
+    `coin_price`: quote units that one unit of `fee_currency` is worth; 1 for the quote currency itself.
+    """
 
     price_decimals: int
     slippage_base_bps: Decimal
     slippage_impact_bps: Decimal
     taker_fee: Decimal
     fee_currency: str
+    maker_fee: Decimal = ZERO
+    coin_price: Decimal = ONE
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
     reason: Expiry
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A fill of an order's rest, or of some of it."""
+
+    fill: Fill
+    liquidity: Liquidity
+
+
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """Nothing was to be had. `queued`: the market was beyond the limit, so the order waits in the book as a maker."""
+
+    queued: bool
 
 
 def quote_in_force(quotes: Iterable[TopOfBook], ts_event: int) -> TopOfBook | None:
@@ -122,10 +144,40 @@ def match(quote: TopOfBook | None, order: MaturedOrder, terms: Terms) -> Fill | 
     if quote is None:
         return Expired(Expiry.NO_QUOTE, "no quote was in force when the order matured")
     price = fill_price(quote, order, terms)
-    worse = price > order.limit_price if order.side is Side.BUY else price < order.limit_price
-    if worse:
+    if _worse(price, order):
         return Expired(
             Expiry.LIMIT, f"the price would be {price.normalize():f}, the limit is {order.limit_price.normalize():f}"
         )
-    fee = fee_of(notional(order.quantity, price), terms.taker_fee)
-    return Fill(order.side, price, order.quantity, fee, terms.fee_currency, order.ts_mature)
+    return _fill(order, price, order.quantity, terms, terms.taker_fee)
+
+
+@exact
+def match_part(quote: TopOfBook | None, order: MaturedOrder, terms: Terms, *, rested: bool) -> Part | Rests:
+    """One look of an order whose rest is `order.quantity`: it gets what the top of the book holds, at most.
+
+    An order that has waited (`rested`) is met at its own limit price and pays the maker's fee; one that comes to the
+    market pays the taker's and the base slippage.
+    """
+    if quote is None:
+        return Rests(queued=False)
+    best, available = (quote.ask, quote.ask_quantity) if order.side is Side.BUY else (quote.bid, quote.bid_quantity)
+    quantity = min(order.quantity, available)
+    if quantity <= 0 or _worse(best, order):
+        return Rests(queued=_worse(best, order))
+    if rested:
+        return Part(_fill(order, order.limit_price, quantity, terms, terms.maker_fee), Liquidity.MAKER)
+    price = fill_price(quote, replace(order, quantity=quantity), terms)
+    if _worse(price, order):
+        return Rests(queued=True)
+    return Part(_fill(order, price, quantity, terms, terms.taker_fee), Liquidity.TAKER)
+
+
+def _worse(price: Decimal, order: MaturedOrder) -> bool:
+    return price > order.limit_price if order.side is Side.BUY else price < order.limit_price
+
+
+def _fill(order: MaturedOrder, price: Decimal, quantity: Decimal, terms: Terms, rate: Decimal) -> Fill:
+    fee = fee_of(notional(quantity, price), rate)
+    if terms.coin_price != ONE:
+        fee = (fee / terms.coin_price).quantize(FEE_STEP, ROUND_UP)
+    return Fill(order.side, price, quantity, fee, terms.fee_currency, order.ts_mature)

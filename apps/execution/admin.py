@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.contrib import admin
 
 from apps.execution import admin_reconciliation
-from apps.execution.models import Order, OrderEvent, Trade, VenueOrder, VenueTrade
+from apps.execution.actions import CancelsOrders, ResolvesAnomalies
+from apps.execution.models import Order, OrderAnomaly, OrderEvent, Trade, VenueOrder, VenueTrade
 from apps.staff.columns import explanation, links, listing
 from apps.staff.records import Record, RecordInline
 
@@ -20,7 +21,7 @@ class OrderEventInline(RecordInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Record):
+class OrderAdmin(CancelsOrders):
     list_display = [
         "client_order_id", "ts_event", "side", "instrument", "quantity", "limit_price", "status", "filled_qty",
         "leaves_qty", "avg_px", "reason", "reducing", links("trades", "trades"),
@@ -31,6 +32,7 @@ class OrderAdmin(Record):
     search_fields = ["client_order_id__exact", "venue_order_id__exact", "instrument__symbol__istartswith"]
     search_help_text = "Client order id, venue order id or symbol"
     inlines = [OrderEventInline]
+    actions_detail = ["cancel_order"]
     road = [
         explanation("order"),
         links("trades", "Trades"),
@@ -44,10 +46,10 @@ class OrderAdmin(Record):
 @admin.register(Trade)
 class TradeAdmin(Record):
     list_display = [
-        "trade_id", "ts_event", "side", "instrument", "quantity", "price", "fee", "fee_currency", "order", "position",
-        "sequence",
+        "trade_id", "ts_event", "side", "instrument", "quantity", "price", "fee", "fee_currency", "liquidity",
+        "latency_ms", "slippage_bps", "order", "position", "sequence",
     ]  # fmt: skip
-    list_filter = ["side", "instrument", "account"]
+    list_filter = ["side", "liquidity", "instrument", "account"]
     list_select_related = [
         "instrument", "order", "order__instrument", "position", "position__instrument", "account", "account__session",
     ]  # fmt: skip
@@ -59,12 +61,30 @@ class TradeAdmin(Record):
     ordering = ["-id"]
 
 
+@admin.register(OrderAnomaly)
+class OrderAnomalyAdmin(ResolvesAnomalies):
+    words = (
+        "What a venue reported and cannot be ours: a fill of an order that nobody here sent, in another symbol, at "
+        "another price, or more than was ordered. It is booked nowhere, and opening stops until somebody resumes."
+    )
+    list_display = [
+        "seen_at", "kind", "venue", "client_order_id", "reference", "words", "times", "order", "account",
+        "resolved_at", "resolved_by",
+    ]  # fmt: skip
+    list_filter = ["kind", "venue", ("resolved_at", admin.EmptyFieldListFilter), "account"]
+    list_select_related = ["account", "account__session", "order", "order__instrument"]
+    search_fields = ["client_order_id__exact", "reference__exact", "words"]
+    ordering = ["-id"]
+    actions_detail = ["resolve_anomaly"]
+
+
 @admin.register(VenueOrder)
 class VenueOrderAdmin(Record):
     list_display = [
-        "client_order_id", "side", "symbol", "quantity", "limit_price", "status", "ts_trigger", "ts_mature", "reason",
+        "client_order_id", "owner", "side", "symbol", "quantity", "limit_price", "status", "filled_quantity",
+        "ts_trigger", "ts_mature", "outcome", "reason",
     ]  # fmt: skip
-    list_filter = ["status", "side"]
+    list_filter = ["status", "side", "outcome"]
     search_fields = ["client_order_id__exact", "symbol__istartswith"]
     road = [
         links("trades", "Fills"),
@@ -75,7 +95,10 @@ class VenueOrderAdmin(Record):
 
 @admin.register(VenueTrade)
 class VenueTradeAdmin(Record):
-    list_display = ["__str__", "order", "price", "quantity", "fee", "fee_currency", "ts_event"]
+    list_display = [
+        "__str__", "order", "price", "quantity", "fee", "fee_currency", "liquidity", "latency_ms", "slippage_bps",
+        "ts_event",
+    ]  # fmt: skip
     list_select_related = ["order"]
     search_fields = ["order__client_order_id__exact", "order__symbol__istartswith"]
     ordering = ["-id"]

@@ -15,6 +15,7 @@ from apps.portfolio.models import Account, LedgerEntry, Position, TradingSession
 from apps.risk.models import OrderIntent, RiskDecision
 from apps.signals.models import Signal
 from tests import factories
+from tests.factories.odd import OrderAnomalyFactory
 
 CHECKS = [
     {"code": "CASH", "value": "425.10", "limit": "60000", "passed": True, "note": ""},
@@ -139,6 +140,7 @@ def make_everything() -> Road:
     factories.DatabaseIncarnationFactory.create()
     Group.objects.get_or_create(name="viewers")
     User.objects.get_or_create(username="oli")
+    OrderAnomalyFactory.create(account=road.account, order=road.order)
     factories.VenueTradeFactory.create(
         order=factories.VenueOrderFactory.create(client_order_id=road.order.client_order_id)
     )

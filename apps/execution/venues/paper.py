@@ -12,12 +12,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
+from django.db.models import F
 
 from apps.bus.failpoints import failpoint
-from apps.engine.matching import Expiry, Liquidity, Terms, TopOfBook
-from apps.engine.model import MINUTE_MS
-from apps.engine.money import notional, total
-from apps.engine.portfolio import Fill, Side, opening_promise
+from apps.engine.money import ONE, notional, total
+from apps.engine.portfolio import Side, opening_promise
 from apps.engine.risk.words import plain
 from apps.execution.models import VenueOrder, VenueTrade
 from apps.execution.venues.base import (
@@ -26,21 +25,30 @@ from apps.execution.venues.base import (
     Report,
     VenueFill,
     VenueOrderView,
-    VenueStatus,
     VenueUnclear,
 )
+from apps.execution.venues.books import quote_as_json, report_of, shown_fills, view_of
+from apps.execution.venues.outcomes import UNANSWERED, Outcome, PaperFaults
 from apps.market.models import Instrument, ShardCursor
 from apps.market.selectors import reached_ms
 from apps.outbox.transactions import retry_tx
 
 NAME: Final = "paper"
 SETTINGS: Final = frozenset({"latency_ms", "base_bps", "impact_bps"})
+OPTIONS: Final = frozenset({"book", "fee_coin", "outcomes"})
+FEE_COIN: Final = {"currency": "MX", "price": "2.5"}
+NO_ANSWER: Final = "no answer within 5 s"
 
 
 class PaperVenue:
-    """`settings` are the session's frozen ones. Raises ValueError unless they are exactly `SETTINGS`: no defaults.
+    """`settings` are the session's frozen ones: all of `SETTINGS`, without defaults, and what is wanted of `OPTIONS`:
 
-    `owner` is whose account there it speaks for; `deposits` tells what was paid into that account, by asset.
+    * `book`: {"interval_ms", "rest_ms"}: orders fill in parts no larger than the top of the book, look by look;
+    * `fee_coin`: {"currency", "price"}: fees are taken in that coin, worth `price` in quote currency;
+    * `outcomes`: trouble to be made (`outcomes.py`).
+
+    `owner` is whose account there it speaks for; `deposits` tells what was paid into that account, by asset. Raises
+    ValueError for any other settings.
     """
 
     def __init__(
@@ -50,11 +58,14 @@ class PaperVenue:
         owner: str = "",
         deposits: Callable[[], Mapping[str, Decimal]] = dict,
     ) -> None:
-        if settings.keys() != SETTINGS:
+        if not SETTINGS <= settings.keys() <= SETTINGS | OPTIONS:
             raise ValueError(f"paper settings are {sorted(settings)}, must be {sorted(SETTINGS)}")
         self._latency_ms = int(settings["latency_ms"])
         self._base_bps = Decimal(str(settings["base_bps"]))
         self._impact_bps = Decimal(str(settings["impact_bps"]))
+        self._book: Mapping[str, Any] | None = settings.get("book")
+        self._fee_coin: Mapping[str, Any] | None = settings.get("fee_coin")
+        self._faults = PaperFaults.of(settings.get("outcomes", {}))
         self._owner = owner
         self._deposits = deposits
 
@@ -63,26 +74,36 @@ class PaperVenue:
         return NAME
 
     def submit(self, request: OrderRequest) -> Report:
+        outcome = self._faults.draw(request.client_order_id)
+        if outcome is Outcome.NEVER_RECEIVED:
+            raise VenueUnclear(NO_ANSWER)
         with _unclear():
-            order = retry_tx(lambda: self._receive(request))
+            order, is_new = retry_tx(lambda: self._receive(request, outcome))
         failpoint("sender.at_venue")
+        if is_new and outcome in UNANSWERED:
+            raise VenueUnclear(NO_ANSWER)
         return report_of(order)
 
     def query(self, client_order_id: str) -> Report | None:
         with _unclear():
             order = VenueOrder.objects.filter(client_order_id=client_order_id).first()
-        return report_of(order) if order else None
+            hidden = order is not None and _looked_at(order)
+        if order is None or (hidden and order.outcome == Outcome.ON_ITS_WAY):
+            return None
+        return report_of(order, hidden=hidden)
 
     def trades(self, client_order_id: str) -> list[VenueFill]:
         with _unclear():
             rows = VenueTrade.objects.filter(order__client_order_id=client_order_id).select_related("order")
-            return [venue_fill_of(row) for row in rows.order_by("id")]
+            return [fill for _, fill in shown_fills(rows.order_by("id"))]
 
     def cancel(self, client_order_id: str, *, at_ms: int | None = None) -> Report | None:
         """A cancel reaches the book at the event time that the market has reached (`at_ms`, if that is later): what
         matured by then has met its quote, whether or not the matching has come to it."""
         with _unclear():
-            order = retry_tx(lambda: self._cancel(client_order_id, at_ms))
+            order, done = retry_tx(lambda: self._cancel(client_order_id, at_ms))
+        if order is not None and done and order.outcome == Outcome.CANCEL_LOST:
+            raise VenueUnclear(NO_ANSWER)
         return report_of(order) if order else None
 
     def open_orders(self) -> list[VenueOrderView]:
@@ -92,7 +113,7 @@ class PaperVenue:
     def fills_since(self, ts_ms: int) -> list[tuple[str, VenueFill]]:
         with _unclear():
             rows = VenueTrade.objects.filter(order__owner=self._owner, ts_event__gte=ts_ms).select_related("order")
-            return [(row.order.client_order_id, venue_fill_of(row)) for row in rows.order_by("ts_event", "id")]
+            return shown_fills(rows.order_by("ts_event", "id"))
 
     def balances(self) -> dict[str, Balance]:
         """Deposits and everything that was traded since; what open orders may still cost is locked."""
@@ -131,18 +152,21 @@ class PaperVenue:
             else:
                 yield base, left
 
-    def _cancel(self, client_order_id: str, at_ms: int | None) -> VenueOrder | None:
+    def _cancel(self, client_order_id: str, at_ms: int | None) -> tuple[VenueOrder | None, bool]:
+        """The order, and whether this took it out of the book."""
         order = VenueOrder.objects.select_for_update().filter(client_order_id=client_order_id).first()
         if order is None or order.status != VenueOrder.Status.OPEN or order.ts_mature <= _arrival(order, at_ms):
-            return order
+            return order, False
         order.status, order.reason = VenueOrder.Status.CANCELED, "canceled as asked"
         order.save(update_fields=["status", "reason"])
-        return order
+        return order, True
 
-    def _receive(self, request: OrderRequest) -> VenueOrder:
+    def _receive(self, request: OrderRequest, outcome: Outcome) -> tuple[VenueOrder, bool]:
         instrument = Instrument.objects.get(pk=request.instrument_id)
         trigger = request.trigger
-        order, _ = VenueOrder.objects.get_or_create(
+        matures = trigger.ts_event + self._latency_ms
+        rejected = outcome is Outcome.REJECT
+        return VenueOrder.objects.get_or_create(
             client_order_id=request.client_order_id,
             defaults={
                 "owner": self._owner,
@@ -154,24 +178,40 @@ class PaperVenue:
                 "quantity": request.quantity,
                 "limit_price": request.limit_price,
                 "ts_trigger": trigger.ts_event,
-                "ts_mature": trigger.ts_event + self._latency_ms,
+                "ts_mature": matures,
                 "scan_from": trigger.entry_id,
-                "terms": self._terms(instrument),
+                "terms": self._terms(instrument, matures, outcome),
                 "known_quote": None if trigger.quote is None else quote_as_json(trigger.quote),
+                "outcome": outcome.value,
+                "hidden_looks": int(outcome is Outcome.ON_ITS_WAY),
+                "status": VenueOrder.Status.REJECTED if rejected else VenueOrder.Status.OPEN,
+                "reason": "insufficient balance" if rejected else "",
             },
         )
-        return order
 
-    def _terms(self, instrument: Instrument) -> dict[str, Any]:
+    def _terms(self, instrument: Instrument, matures: int, outcome: Outcome) -> dict[str, Any]:
         """What holds for this order whatever changes later."""
-        return {
+        coin = self._fee_coin or (FEE_COIN if outcome is Outcome.FEE_COIN else None)
+        terms: dict[str, Any] = {
             "price_decimals": instrument.price_decimals,
             "quantity_decimals": instrument.quantity_decimals,
             "base_bps": plain(self._base_bps),
             "impact_bps": plain(self._impact_bps),
             "taker_fee": plain(instrument.taker_fee),
-            "fee_currency": instrument.quote_asset,
+            "maker_fee": plain(instrument.maker_fee),
+            "fee_currency": coin["currency"] if coin else instrument.quote_asset,
+            "coin_price": str(coin["price"]) if coin else plain(ONE),
         }
+        if self._book is not None:
+            interval_ms, rest_ms = int(self._book["interval_ms"]), int(self._book["rest_ms"])
+            terms["book"] = {"interval_ms": interval_ms, "until_ms": matures + rest_ms}
+        return terms
+
+
+def _looked_at(order: VenueOrder) -> bool:
+    """Whether this question still finds no trace; it counts."""
+    hidden = VenueOrder.objects.filter(pk=order.pk, hidden_looks__gt=0)
+    return bool(order.hidden_looks and hidden.update(hidden_looks=F("hidden_looks") - 1))
 
 
 def _arrival(order: VenueOrder, at_ms: int | None) -> int:
@@ -194,61 +234,3 @@ def _unclear() -> Iterator[None]:
         yield
     except (DatabaseError, InterfaceError) as error:
         raise VenueUnclear(f"{type(error).__name__}: {error}") from error
-
-
-def report_of(order: VenueOrder) -> Report:
-    retry_ms = order.ts_mature + 1
-    if order.reason.startswith(Expiry.FEED_GAP):
-        retry_ms = (order.ts_mature // MINUTE_MS + 1) * MINUTE_MS  # the rest of the minute is no better known
-    status = VenueStatus(order.status)
-    if status is VenueStatus.OPEN and order.filled_quantity:
-        status = VenueStatus.PARTIALLY_FILLED
-    return Report(
-        order.client_order_id, str(order.pk), status, order.reason, retry_ms, filled_quantity=order.filled_quantity
-    )
-
-
-def view_of(order: VenueOrder) -> VenueOrderView:
-    return VenueOrderView(
-        client_order_id=order.client_order_id,
-        venue_order_id=str(order.pk),
-        symbol=order.symbol,
-        side=Side(order.side),
-        quantity=order.quantity,
-        filled_quantity=order.filled_quantity,
-        limit_price=order.limit_price,
-    )
-
-
-def venue_fill_of(row: VenueTrade) -> VenueFill:
-    return VenueFill(str(row.pk), fill_of(row), Liquidity(row.liquidity), row.order.symbol)
-
-
-def fill_of(row: VenueTrade) -> Fill:
-    return Fill(Side(row.order.side), row.price, row.quantity, row.fee, row.fee_currency, row.ts_event)
-
-
-def terms_of(order: VenueOrder) -> Terms:
-    terms = order.terms
-    return Terms(
-        price_decimals=terms["price_decimals"],
-        slippage_base_bps=Decimal(terms["base_bps"]),
-        slippage_impact_bps=Decimal(terms["impact_bps"]),
-        taker_fee=Decimal(terms["taker_fee"]),
-        fee_currency=terms["fee_currency"],
-    )
-
-
-def quote_as_json(quote: TopOfBook) -> dict[str, Any]:
-    return {
-        "ts_event": quote.ts_event,
-        "bid": plain(quote.bid),
-        "bid_quantity": plain(quote.bid_quantity),
-        "ask": plain(quote.ask),
-        "ask_quantity": plain(quote.ask_quantity),
-    }
-
-
-def quote_from_json(stored: Mapping[str, Any]) -> TopOfBook:
-    prices = {name: Decimal(stored[name]) for name in ("bid", "bid_quantity", "ask", "ask_quantity")}
-    return TopOfBook(ts_event=stored["ts_event"], **prices)
