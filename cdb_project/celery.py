@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import signal
 import sys
-from typing import Any
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutdown
 
 from apps.engine import timeouts
 from cdb_project.env import exit_on_wrong_setting
 from cdb_project.pipeline import TASK_QUEUES
+
+if TYPE_CHECKING:
+    from apps.bus.workers import Heart
+
+log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 BEAT_SECONDS = 5
@@ -75,3 +85,36 @@ def die_with_parent(**_: Any) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     logging.getLogger(__name__).info("worker process %d ready", os.getpid())
+
+
+_done = threading.Event()
+
+
+@worker_ready.connect
+def tell_of_this_worker(sender: Any, **_: Any) -> None:
+    """A thread of the worker's main process says every few seconds that it is there, and with which code."""
+    from django.conf import settings
+
+    from apps.bus import clients
+    from apps.bus.workers import Heart
+
+    name = str(sender.hostname).partition("@")[0]
+    heart = Heart(clients.writer(settings.REDIS_URL), name=name, version=settings.CODE_HASH)
+    threading.Thread(target=_beat, args=(heart,), name="heartbeat", daemon=True).start()
+
+
+def _beat(heart: Heart) -> None:
+    while True:
+        try:
+            heart.beat(time.time_ns() // 1_000_000)
+        except redis.RedisError as error:
+            log.warning("the heartbeat was not heard: %s", error)
+        if _done.wait(timeouts.HEARTBEAT_SECONDS):
+            break
+    with contextlib.suppress(redis.RedisError):  # then it counts as silent, which it is
+        heart.leave()
+
+
+@worker_shutdown.connect
+def stop_telling(**_: Any) -> None:
+    _done.set()

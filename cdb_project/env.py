@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -134,6 +135,16 @@ def read_secret(name: str, folder: Path) -> str:
     if not secret:
         raise SettingError(f"secret {name}: {path} is empty")
     return secret
+
+
+def read_secret_amount(name: str, folder: Path) -> Decimal | None:
+    """An amount of money above 0 in a secret file; None if there is no such file and none is named."""
+    if not os.environ.get(f"{name}_FILE", "").strip() and not (folder / name.lower()).exists():
+        return None
+    text = read_secret(name, folder)
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", text, re.ASCII) or not Decimal(text):
+        raise SettingError(f"secret {name} is not an amount above 0 such as 5000 or 2500.50")
+    return Decimal(text)
 
 
 def refuse_unknown(prefix: str, known: Iterable[str]) -> None:

@@ -74,18 +74,23 @@ EXCHANGE_WS_URL = "wss://wbs-api.mexc.com/ws"
 PIPELINE_ROUTES = ROUTES
 
 
-def engine_hash() -> str:
-    """Hash of the engine's sources: numba does not notice a change in a file that a cached kernel was built from."""
+def hash_of_sources(*folders: str) -> str:
     digest = hashlib.sha256()
-    for path in sorted((BASE_DIR / "apps" / "engine").rglob("*.py")):
+    for path in sorted(path for folder in folders for path in (BASE_DIR / folder).rglob("*.py")):
         digest.update(path.relative_to(BASE_DIR).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-ENGINE_HASH = engine_hash()
+# Numba does not notice a change in a file that a cached kernel was built from.
+ENGINE_HASH = hash_of_sources("apps/engine")
+# Workers tell it with their heartbeats: while two versions run together nothing is opened.
+CODE_HASH = hash_of_sources("apps", "cdb_project", "workers", "proto")[:16]
 # Read by numba at its import; every process that compiles imports these settings first.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(DATA_DIR / "numba" / ENGINE_HASH[:16]))
+
+# No order's notional is above it, whatever the limits say: quote currency, from a secret file that no page shows.
+ORDER_NOTIONAL_CAP = env.read_secret_amount("ORDER_NOTIONAL_CAP", SECRETS_DIR)
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 SECRET_KEY = env.read_secret("DJANGO_SECRET_KEY", SECRETS_DIR)

@@ -16,6 +16,7 @@ from apps.bus import codec
 from apps.bus.feed import FeedAge
 from apps.bus.streams import Appender, shard_of
 from apps.engine.events import BUY, Event, QuoteBlock, TradeBlock, Watermark
+from apps.engine.risk.values import SOUND_PATH, OrderPath
 from apps.execution.models import Order
 from apps.execution.services import match_orders, submit_order
 from apps.execution.venues.quotes import Reader
@@ -35,6 +36,10 @@ ENTRY_MS = 1_799_999_990_000  # wall clock of the stream's first entries
 
 def fresh(_epoch: int, _symbol: str) -> FeedAge:
     return FeedAge(100)
+
+
+def sound(_epoch: int) -> OrderPath:
+    return SOUND_PATH
 
 
 def stale(_epoch: int, _symbol: str) -> FeedAge:
@@ -96,8 +101,10 @@ class World:
             position=position, strategy_version=self.version, **{**defaults, **fields}
         )  # fmt: skip
 
-    def decide(self, signal: Signal, *, feed: Any = fresh, now_ms: int = NOW_MS) -> RiskDecision | None:
-        return assess(signal_id=signal.pk, now_ms=now_ms, feed=feed)
+    def decide(
+        self, signal: Signal, *, feed: Any = fresh, now_ms: int = NOW_MS, path: Any = sound, **given: Any
+    ) -> RiskDecision | None:
+        return assess(signal_id=signal.pk, now_ms=now_ms, feed=feed, path=path, **given)
 
     def approved(self, signal: Signal) -> OrderIntent:
         """The intent of a signal that must be approved."""

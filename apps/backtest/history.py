@@ -55,6 +55,7 @@ def told_until(account: Account, end_ms: int) -> dict[str, Told]:
             sequence=row.sequence,
             ended=_ended(orders.get(row.pk)),
             expired=row.pk in orders and orders[row.pk].status == OrderStatus.EXPIRED,
+            inputs=row.inputs,
         )
         for row in rows
     }

@@ -8,7 +8,7 @@ which order an account did things: a worker that was stopped for a while decides
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -36,6 +36,7 @@ class Told:
     sequence: int
     ended: int | None = None
     expired: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # as `RiskDecision.inputs` has them
 
 
 class RecordedTurns:
@@ -95,11 +96,13 @@ class RecordedDesk(Desk):
         if was is None:
             return super().decide(trigger_key=trigger_key, version_id=version_id, trigger=trigger, around=around)
         self.state, self.limits = was.trading_state, was.limits
+        self.state_words = str(was.inputs.get("state_words", ""))
         around = replace(
             around,
             feed_age_ms=was.feed_age_ms,
             signal_age_ms=was.signal_age_ms,
             marks=MarkSet(was.marks.minute, {**around.marks.prices, **was.marks.prices}),
+            **Circumstances.told(was.inputs),
         )
         return super().decide(trigger_key=trigger_key, version_id=version_id, trigger=trigger, around=around)
 

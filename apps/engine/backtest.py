@@ -30,9 +30,10 @@ from apps.engine.money import exact
 from apps.engine.performance import RoundTrip
 from apps.engine.portfolio import Fill
 from apps.engine.results import Refusal, Result, SimulatedSignal
-from apps.engine.risk.values import Limits
+from apps.engine.risk.values import Limits, Sizing
 from apps.engine.scanning import Found
 from apps.engine.shard import StrategySpec
+from apps.engine.sizing import ATR_MINUTES, average_true_range
 from apps.engine.tape_judges import TapeJudges
 from apps.engine.tapes import Tape, TapeError
 from apps.engine.window import SymbolWindow
@@ -213,7 +214,7 @@ class Backtest:
             key=entry_key(found.version_id, entry.symbol, ts, found.trade_id),
             version_id=found.version_id, symbol=entry.symbol, kind="entry", reason="", ts_event=ts,
             trade_id=found.trade_id, price=int(window.tape.price[found.row]), figures=found.figures,
-            quote=window.quote_at(ts), median=window.median(found.row),
+            quote=window.quote_at(ts), median=window.median(found.row), confirmed=window.confirmed(found.row),
         )  # fmt: skip
         minute = ts // MINUTE_MS
         holes = self._unproven[entry.symbol]
@@ -262,8 +263,12 @@ class Backtest:
             unproven_reason="",
             is_exit=position is not None,
             position_id=None if position is None else position.position_id,
+            confirmed=None if signal.confirmed is None else scale.price(signal.confirmed),
         )
-        around = Circumstances(True, setup.feed_age_ms, "", setup.signal_age_ms, self._marks(trigger))
+        around = Circumstances(
+            True, setup.feed_age_ms, "", setup.signal_age_ms, self._marks(trigger),
+            volatility=self._volatility(signal) if setup.limits.sizing is Sizing.VOLATILITY else None,
+        )  # fmt: skip
         decision = self.desk.decide(trigger_key=signal.key, version_id=version_id, trigger=trigger, around=around)
         self.result.signals.append(signal)
         self.result.decisions.append(decision)
@@ -279,6 +284,12 @@ class Backtest:
             if close is not None:
                 prices[symbol] = self._scales[symbol].price(close)
         return MarkSet(minute, prices)
+
+    def _volatility(self, signal: SimulatedSignal) -> Decimal | None:
+        """The symbol's average true range over the closed minutes before the signal's."""
+        rows = self._windows[signal.symbol].bars_before(signal.ts_event // MINUTE_MS, ATR_MINUTES + 1)
+        price = self._scales[signal.symbol].price
+        return average_true_range([(price(high), price(low), price(close)) for high, low, close in rows])
 
     def _mature(self, order: DeskOrder, end_ms: int) -> None:
         gap = self._unproven[order.symbol].get(order.ts_mature // MINUTE_MS, "")

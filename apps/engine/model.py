@@ -146,6 +146,7 @@ class RaisedSignal:
     unproven_reason: str
     entry_id: str
     ts_init: int
+    confirmed: int | None = None  # ticks; the price that the trades up to this one confirm (`apps.engine.ticks`)
     base_version_id: int = 0  # what the session began with; `version_id` is in force in the trigger's minute
     kind: str = "entry"  # or "exit": the reason for the last entry of this version and symbol is gone
 

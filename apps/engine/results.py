@@ -31,6 +31,7 @@ class SimulatedSignal:
     figures: tuple[float, ...]
     quote: Quote | None
     median: Decimal | None
+    confirmed: int | None = None  # ticks
 
 
 @dataclass(frozen=True, slots=True)

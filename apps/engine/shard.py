@@ -325,6 +325,7 @@ class ShardEngine:
             turnover=found.turnover,
             quote=state.quotes.at(ts),
             median_price=state.prices.median(ts),
+            confirmed=state.prices.confirmed(),
             unproven_minutes=unproven,
             unproven_reason=reason,
             entry_id=entry_id,

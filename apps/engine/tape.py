@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from apps.engine.model import MINUTE_MS, Quote
+from apps.engine.ticks import confirmed_price
 
 QUOTES_MAX: Final = 2_000
 PRICES_MAX: Final = 64
@@ -72,6 +73,10 @@ class PriceTape:
         if len(prices) % 2:
             return Decimal(prices[middle])
         return Decimal(prices[middle - 1] + prices[middle]) / 2
+
+    def confirmed(self) -> int | None:
+        """The price, in ticks, that the kept trades confirm; None before the first."""
+        return confirmed_price(self._rows)
 
     def rows(self) -> list[Any]:
         return [list(row) for row in self._rows]

@@ -255,7 +255,7 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ),
     ("an order flies before it rests", lambda: ORDER_FLIGHT_MS < ORDER_REST_MS),
     (
-        "three heartbeats are missed before one counts as silent",
+        "three heartbeats are missed before a worker counts as silent",
         lambda: 3_000 * HEARTBEAT_SECONDS <= HEARTBEAT_AGE_MAX_MS,
     ),
     ("an intent does not outlive its signal's patience", lambda: INTENT_TTL_MS <= SIGNAL_AGE_MAX_MS),

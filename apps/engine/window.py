@@ -6,15 +6,18 @@ Nothing is worked out before it is asked for: a day holds millions of trades and
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from apps.engine.derived_quotes import QuoteDeriver
-from apps.engine.model import Quote
+from apps.engine.model import MINUTE_MS, Quote
 from apps.engine.tape import PRICES_MAX, PriceTape
 from apps.engine.tapes import Int64s, Tape
+from apps.engine.ticks import confirmed_price
 
+BARS_MS: Final = 16 * MINUTE_MS  # of the trades before a slice: what `bars_before` may be asked for
 _NONE: Final = np.empty(0, np.int64)
 
 
@@ -26,6 +29,7 @@ class SymbolWindow:
         self._deriver = QuoteDeriver()  # as it stood when the slice began
         self._quote: Quote | None = None  # in force when the slice began
         self._price: int | None = None  # of the last trade before the slice
+        self._minutes = (_NONE, _NONE)  # times and prices of the last `BARS_MS` before the slice, and one trade more
         self._tail = (_NONE, _NONE)  # times and prices of the last trades before the slice, oldest first
 
     def load(self, tape: Tape) -> None:
@@ -40,6 +44,13 @@ class SymbolWindow:
         self._deriver.skip(tape)
         ts, price = self._rows_to(len(tape))
         self._tail = (ts.copy(), price.copy())  # a part of the slice would keep all of it in memory
+        since = max(int(tape.ts.searchsorted(last - BARS_MS)) - 1, 0)  # and the trade that stood before
+        before = self._minutes if since == 0 else (_NONE, _NONE)
+        kept = int(before[0].searchsorted(last - BARS_MS)) - 1 if since == 0 else 0
+        self._minutes = (
+            np.concatenate([before[0][max(kept, 0) :], tape.ts[since:]]),
+            np.concatenate([before[1][max(kept, 0) :], tape.price[since:]]),
+        )
         self._price = int(tape.price[-1])
 
     def price_before(self, ts_event: int) -> int | None:
@@ -62,6 +73,26 @@ class SymbolWindow:
         tape = PriceTape()
         tape.extend(ts.tolist(), price.tolist())
         return tape.median(int(self.tape.ts[row]))
+
+    def confirmed(self, row: int) -> int | None:
+        """The price, in ticks, that the trades up to this row confirm, as `PriceTape` has it."""
+        ts, price = self._rows_to(row + 1)
+        return confirmed_price(list(zip(ts.tolist(), price.tolist(), strict=True)))
+
+    def bars_before(self, minute: int, count: int) -> list[tuple[int, int, int]]:
+        """(high, low, close) in ticks of the `count` minutes before a minute, oldest first, as bars have them: a minute
+        without trades stands at the close before it. Empty if not all of them, or what stood before them, are known."""
+        assert self.tape is not None
+        ts = np.concatenate([self._minutes[0], self.tape.ts])
+        price = np.concatenate([self._minutes[1], self.tape.price])
+        bounds = ts.searchsorted(np.arange(minute - count, minute + 1, dtype=np.int64) * MINUTE_MS).tolist()
+        rows: list[tuple[int, int, int]] = []
+        for first, end in pairwise(bounds):
+            if end == 0:
+                return []
+            part = price[first:end] if end > first else price[end - 1 : end]
+            rows.append((int(part.max()), int(part.min()), int(part[-1])))
+        return rows
 
     def _rows_to(self, end: int) -> tuple[Int64s, Int64s]:
         """Times and prices of the last `PRICES_MAX` trades before row `end` of the slice."""

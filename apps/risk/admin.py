@@ -16,7 +16,15 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.engine.tiers import LADDER, Tier, applies_to
 from apps.portfolio.models import MAIN_BOOK
-from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange, TierChange
+from apps.risk.models import (
+    LimitsRefusal,
+    OrderIntent,
+    RiskDecision,
+    RiskLimits,
+    RiskState,
+    RiskStateChange,
+    TierChange,
+)
 from apps.risk.selectors import standing_of
 from apps.risk.services.tiers import TierRefused, move_by_hand
 from apps.signals.models import SessionStrategy
@@ -29,17 +37,26 @@ CHECK_WORDS = {
     "SYMBOL": "symbol allowed",
     "HALTED": "trading not halted",
     "REDUCING": "opening allowed",
+    "LEASE": "lease of the feed",
+    "VERSION": "one version of the code",
+    "HEARTBEAT": "heartbeats of the workers",
+    "RECON": "reconciled with the venue",
     "STALE_FEED": "age of the feed",
     "STALE_SIGNAL": "age of the signal",
     "DATA_GAP": "holes in the window",
+    "BAD_TICK": "price confirmed",
     "PRICE_COLLAR": "price against the quote",
     "FAT_FINGER": "size of the order",
     "MIN_NOTIONAL": "the exchange's minimum",
     "POSITION_LIMIT": "position in the symbol",
     "OPEN_ORDERS": "open orders",
+    "SELF_TRADE": "no opposite order",
     "EXPOSURE": "gross exposure",
     "CASH": "free cash",
+    "LOSS_LIMIT": "loss of the day",
+    "DRAWDOWN": "loss from the highest",
     "THROTTLE": "orders per time",
+    "REPEAT": "not again and again",
     "DUPLICATE": "the same order again",
 }
 AGES_MS = {"STALE_FEED", "STALE_SIGNAL", "DUPLICATE"}
@@ -127,6 +144,15 @@ class RiskLimitsAdmin(Record):
     list_filter = ["account", "set_by"]
     list_select_related = ["account", "account__session"]
     search_fields = ["set_by", "reason"]
+    ordering = ["-id"]
+
+
+@admin.register(LimitsRefusal)
+class LimitsRefusalAdmin(Record):
+    list_display = ["__str__", "account", "asked", "why", "set_by", "reason", "created_at"]
+    list_filter = ["account", "set_by"]
+    list_select_related = ["account", "account__session"]
+    search_fields = ["asked", "why", "set_by", "reason"]
     ordering = ["-id"]
 
 

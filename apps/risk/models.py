@@ -46,12 +46,30 @@ class TripCause(models.TextChoices):
     LEASE = "LEASE"
 
 
+class SizingMode(models.TextChoices):
+    """As `apps.engine.risk.values.Sizing`; the formulas stand in `apps.engine.sizing`."""
+
+    FIXED_FRACTION = "fixed_fraction"
+    FIXED_NOTIONAL = "fixed_notional"
+    VOLATILITY = "volatility"
+
+
 class RiskLimits(models.Model):
     """One version of an account's limits. Versions are added, never changed. Fractions are of equity unless said."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="limits")
     version = models.PositiveIntegerField()
-    order_size = models.DecimalField(**FRACTION, default="0.02", help_text="notional of a new order")
+    sizing = models.CharField(
+        max_length=16, choices=SizingMode.choices, default=SizingMode.FIXED_FRACTION, help_text="how large an order is"
+    )
+    order_size = models.DecimalField(**FRACTION, default="0.02", help_text="notional of a new order: fixed_fraction")
+    order_notional = models.DecimalField(
+        max_digits=18, decimal_places=6, default="1000", help_text="quote currency: fixed_notional"
+    )
+    risk_fraction = models.DecimalField(
+        **FRACTION, default="0.001", help_text="what a move of so many average true ranges may cost: volatility"
+    )
+    volatility_multiple = models.DecimalField(**FRACTION, default="2", help_text="so many average true ranges")
     order_notional_max = models.DecimalField(**FRACTION, default="0.05")
     position_max = models.DecimalField(**FRACTION, default="0.10", help_text="per symbol")
     positions_per_symbol_max = models.PositiveIntegerField(default=2, help_text="open round trips in one symbol")
@@ -65,8 +83,17 @@ class RiskLimits(models.Model):
     orders_per_day_max = models.PositiveIntegerField(default=500)
     exits_per_second_max = models.PositiveIntegerField(default=20, help_text="alert only")
     duplicate_ms = models.PositiveIntegerField(default=1_000)
+    repeat_max = models.PositiveIntegerField(default=3, help_text="orders on one side of a symbol within the window")
+    repeat_window_ms = models.PositiveIntegerField(default=60_000)
+    day_loss_reducing = models.DecimalField(**FRACTION, default="0.05", help_text="of the day's first equity")
+    day_loss_halted = models.DecimalField(**FRACTION, default="0.07", help_text="of the day's first equity")
+    drawdown_reducing = models.DecimalField(**FRACTION, default="0.05", help_text="of the highest equity")
+    drawdown_halted = models.DecimalField(**FRACTION, default="0.07", help_text="of the highest equity")
+    bad_tick = models.DecimalField(**FRACTION, default="0.10", help_text="fraction of the confirmed price")
     feed_age_max_ms = models.PositiveIntegerField(default=2_000)
     signal_age_max_ms = models.PositiveIntegerField(default=2_000)
+    heartbeat_age_max_ms = models.PositiveIntegerField(default=15_000, help_text="three missed")
+    trading_day_zone = models.CharField(max_length=40, default="UTC", help_text="IANA name; a day begins at midnight")
     adaptive_tiers = models.PositiveSmallIntegerField(
         default=1, help_text="1: results and breakers move the tier; 0: only a person does"
     )
@@ -84,6 +111,24 @@ class RiskLimits(models.Model):
         return f"limits v{self.version} of {self.account}"
 
 
+class LimitsRefusal(models.Model):
+    """Limits that somebody asked for and that were refused: nothing was changed by it. Append only."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="refused_limits")
+    asked = models.CharField(max_length=500, help_text="name=value, as it was typed")
+    set_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    why = models.CharField(max_length=300, help_text="what is wrong with it")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "refused limits"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.asked}: {self.why}"
+
+
 class RiskState(models.Model):
     """One row per account: whether it may trade, and the exposure that was true at the last commit."""
 
@@ -98,9 +143,14 @@ class RiskState(models.Model):
     state_reason = models.CharField(max_length=200, blank=True)
     state_set_by = models.CharField(max_length=150, blank=True)
     state_since = models.DateTimeField(auto_now_add=True)
-    day = models.DateField(null=True, blank=True, help_text="trading day in event time, UTC")
+    day = models.DateField(null=True, blank=True, help_text="trading day in event time, in the limits' zone")
     day_start_equity = models.DecimalField(**MONEY, null=True, blank=True)
     peak_equity = models.DecimalField(**MONEY, null=True, blank=True)
+    last_equity = models.DecimalField(**MONEY, null=True, blank=True, help_text="at the newest decision")
+    recon_differences = models.PositiveIntegerField(
+        null=True, blank=True, default=0, help_text="that the last reconciliation left; empty: it is not known"
+    )
+    recon_words = models.CharField(max_length=200, blank=True, default="")
     exposure = models.DecimalField(**MONEY, default=0, help_text="gross, reservations included, on `marks`")
     marks = models.JSONField(default=dict, help_text="the MarkSet: minute and symbol -> price")
     sequence = models.BigIntegerField(default=0, help_text="account sequence of the commit that stored this")
@@ -237,7 +287,8 @@ class RiskDecision(models.Model):
     verdict = models.CharField(max_length=8, choices=Verdict.choices)
     reasons = models.JSONField(default=list, help_text="reason codes of the checks that failed, in order")
     sentence = models.CharField(max_length=300, help_text="the verdict in words")
-    checks = models.JSONField(help_text="list of {code, value, limit, passed, note}")
+    checks = models.JSONField(help_text="list of {code, value, limit, margin, left, passed, note}")
+    inputs = models.JSONField(default=dict, help_text="what it was told beside ages and marks: the order path, caps")
     limits = models.ForeignKey(RiskLimits, on_delete=models.PROTECT)
     trading_state = models.CharField(max_length=8, choices=TradingState.choices)
     equity = models.DecimalField(**MONEY)

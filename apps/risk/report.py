@@ -15,7 +15,7 @@ from apps.portfolio.selectors import read_book
 from apps.risk.models import BreakerTrip, RiskState, ScopedState, TripCause
 from apps.risk.scopes import open_trips, scoped_states
 from apps.risk.selectors import current_limits, limits_of
-from apps.risk.services.limits import RANGES
+from apps.risk.services.limits import NAMES, limit_text
 from apps.risk.services.ways_back import WAYS_BACK
 
 
@@ -50,7 +50,7 @@ def risk_report(account: Account) -> dict[str, Any]:
         "limits_version": version.version,
         "limits_set_by": version.set_by,
         "limits_reason": version.reason,
-        "limits": {name: str(plain(Decimal(getattr(version, name)))) for name in RANGES},
+        "limits": {name: limit_text(version, name) for name in NAMES},
     }
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from decimal import Decimal
 
-from apps.engine.desk.book import DAY_MS, Earlier, MarkSet, NearOrder, earlier, reach_of
+from apps.engine.desk.book import Earlier, MarkSet, NearOrder, earlier, reach_of
 from apps.engine.desk.deciding import Terms, Trigger
 from apps.engine.model import MINUTE_MS
 from apps.engine.portfolio import Side
-from apps.engine.risk.values import Intent, Limits
+from apps.engine.risk.days import trading_day
+from apps.engine.risk.values import EquityRecord, Intent, Limits, Sizing
 from apps.engine.tiers import Rules, Standing, Tier
-from apps.market.models import Instrument
+from apps.market.models import Bar, Instrument
 from apps.market.selectors import closed_minute
 from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
 from apps.portfolio.selectors import closes_at
-from apps.risk.models import OrderIntent, RiskLimits, TierChange
+from apps.risk.models import OrderIntent, RiskLimits, RiskState, TierChange
 from apps.signals.models import SessionStrategy, Signal
 from apps.signals.services.schedules import versions_of
 
@@ -29,6 +30,18 @@ def marks_for(*, epoch_id: int, ts_event: int, symbol: str, price: Decimal) -> M
     return MarkSet(minute, {**closes_at(epoch_id=epoch_id, minute=minute), symbol: price})
 
 
+def bars_before(
+    *, epoch_id: int, instrument_id: int, ts_event: int, count: int
+) -> list[tuple[Decimal, Decimal, Decimal]]:
+    """(high, low, close) of the `count` minutes before the one of an event time, oldest first; fewer if not all are
+    known. One query."""
+    minute = ts_event // MINUTE_MS
+    bars = Bar.objects.filter(
+        epoch_id=epoch_id, instrument_id=instrument_id, minute__lt=minute, minute__gte=minute - count
+    )  # fmt: skip
+    return list(bars.order_by("minute").values_list("high", "low", "close"))
+
+
 def current_limits(account_id: int) -> RiskLimits:
     """The newest version. Raises `RiskLimits.DoesNotExist` for an account without limits."""
     newest = RiskLimits.objects.filter(account_id=account_id).order_by("-version").first()
@@ -38,24 +51,28 @@ def current_limits(account_id: int) -> RiskLimits:
 
 
 def limits_of(row: RiskLimits) -> Limits:
-    return Limits(**{field.name: getattr(row, field.name) for field in fields(Limits)})
+    values = {field.name: getattr(row, field.name) for field in fields(Limits)}
+    return Limits(**{**values, "sizing": Sizing(row.sizing)})
 
 
-def earlier_orders(*, account_id: int, ts_event: int, intent: Intent, duplicate_ms: int) -> Earlier:
-    """Counts for throttle and duplicate. Two plain queries: one conditional aggregate costs more than both."""
-    reach = reach_of(duplicate_ms)
-    day = ts_event // DAY_MS * DAY_MS
+def record_of(state: RiskState) -> EquityRecord:
+    """What the account's worth is compared with, as it was stored."""
+    return EquityRecord(state.day, state.day_start_equity, state.peak_equity, state.last_equity)
+
+
+def earlier_orders(*, account_id: int, ts_event: int, intent: Intent, limits: Limits) -> Earlier:
+    """Counts for throttle, repetition and duplicate. Two plain queries: one conditional aggregate costs more."""
+    reach, day = reach_of(limits), trading_day(ts_event, limits.trading_day_zone)
     orders = OrderIntent.objects.filter(account_id=account_id)
-    of_the_day = orders.filter(reducing=False, ts_event__gte=day, ts_event__lt=day + DAY_MS).count()
+    of_the_day = orders.filter(reducing=False, ts_event__gte=day.first_ms, ts_event__lt=day.end_ms).count()
     near = orders.filter(ts_event__gt=ts_event - reach, ts_event__lt=ts_event + reach)
     rows = near.values_list("ts_event", "reducing", "instrument__symbol", "side", "quantity")
     return earlier(
         [NearOrder(ts, reducing, symbol, Side(side), quantity) for ts, reducing, symbol, side, quantity in rows],
         of_the_day=of_the_day,
         ts_event=ts_event,
-        symbol=intent.symbol,
-        side=intent.side,
-        quantity=intent.quantity,
+        intent=intent,
+        limits=limits,
     )
 
 
@@ -88,6 +105,7 @@ def trigger_of(signal: Signal) -> Trigger:
         unproven_reason=signal.unproven_reason,
         is_exit=signal.kind == Signal.Kind.EXIT,
         position_id=signal.position_id,
+        confirmed=signal.confirmed_price,
     )
 
 

@@ -207,6 +207,9 @@ class Signal(models.Model):
     median_price = models.DecimalField(
         **PRICE, null=True, blank=True, help_text="of the last minute's trades, 64 at most"
     )
+    confirmed_price = models.DecimalField(
+        **PRICE, null=True, blank=True, help_text="that the trades up to the trigger's confirm; empty: not known"
+    )
     unproven_minutes = models.PositiveSmallIntegerField(default=0)
     unproven_reason = models.CharField(max_length=100, blank=True)
     entry_id = models.CharField(max_length=40, help_text="stream entry: provenance, no part of equality")

@@ -89,6 +89,7 @@ def make_session() -> TradingSession:
     account = factories.AccountFactory.create(session=session)
     factories.RiskStateFactory.create(account=account)
     factories.RiskLimitsFactory.create(account=account, version=1)
+    factories.LimitsRefusalFactory.create(account=account)
     factories.SessionStrategyFactory.create(session=session)
     factories.ShardCursorFactory.create(epoch=epoch, processed=48_211, evaluated=40_000)
     factories.IngestRunFactory.create(epoch=epoch, received=48_220, decoded=48_219, published=48_215)

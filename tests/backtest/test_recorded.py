@@ -176,7 +176,7 @@ def _limits(changes: dict[str, Any]) -> Limits:
 def decided(desk: Desk, key: str, symbol: str, ts_event: int) -> list[str]:
     """Why an entry at this time is denied; empty if it is not."""
     price, tick = Decimal(100), Decimal("0.01")
-    trigger = Trigger(symbol, ts_event, price, price - tick, price + tick, price, 0, "", False, None)
+    trigger = Trigger(symbol, ts_event, price, price - tick, price + tick, price, 0, "", False, None, price)
     around = Circumstances(True, 0, "", 0, MarkSet(0, dict.fromkeys(SYMBOLS, price)))
     made = desk.decide(trigger_key=key, version_id=VERSION, trigger=trigger, around=around)
     return [reason.value for reason in made.ruled.assessment.reasons]

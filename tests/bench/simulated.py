@@ -21,7 +21,7 @@ from apps.engine.desk.deciding import Terms
 from apps.engine.events import CoverageStart, TradeBlock
 from apps.engine.model import MINUTE_MS
 from apps.engine.results import Result
-from apps.engine.risk.values import Limits
+from apps.engine.risk.values import Limits, Sizing
 from apps.engine.scanning import scan_tape
 from apps.engine.shard import ShardEngine, StrategySpec
 from apps.engine.tapes import Tape
@@ -105,7 +105,8 @@ def end_of(tapes: Mapping[str, Tape]) -> int:
 
 
 def setup_of(symbols: Sequence[str]) -> Setup:
-    """The limits that a new account has; orders per day are not bounded, because the market is as large as wanted."""
+    """The limits that a new account has; neither orders per day nor losses are
+    bounded, because the market is as large as wanted."""
     return Setup(
         capital=Decimal(CAPITAL),
         currency="USDT",
@@ -149,6 +150,19 @@ def _limits() -> Limits:
         duplicate_ms=1_000,
         feed_age_max_ms=2_000,
         signal_age_max_ms=2_000,
+        sizing=Sizing.FIXED_FRACTION,
+        order_notional=Decimal(1_000),
+        risk_fraction=Decimal("0.001"),
+        volatility_multiple=Decimal(2),
+        repeat_max=3,
+        repeat_window_ms=60_000,
+        day_loss_reducing=Decimal(1),
+        day_loss_halted=Decimal(1),
+        drawdown_reducing=Decimal(1),
+        drawdown_halted=Decimal(1),
+        bad_tick=Decimal("0.10"),
+        heartbeat_age_max_ms=15_000,
+        trading_day_zone="UTC",
     )
 
 

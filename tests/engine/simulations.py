@@ -14,7 +14,7 @@ from apps.engine.desk.account import PaperSettings
 from apps.engine.desk.deciding import Terms
 from apps.engine.model import MINUTE_MS, Scale
 from apps.engine.results import Result
-from apps.engine.risk.values import Limits
+from apps.engine.risk.values import Limits, Sizing
 from apps.engine.shard import StrategySpec
 from apps.engine.tapes import Tape
 
@@ -27,7 +27,10 @@ LIMITS: Final = Limits(
     exposure_max=Decimal("0.50"), collar=Decimal("0.02"), exit_band=Decimal("0.10"), positions_per_symbol_max=2,
     open_orders_symbol_max=1, open_orders_max=10, orders_per_second_max=5, orders_per_minute_max=60,
     orders_per_day_max=500, exits_per_second_max=20, duplicate_ms=1_000, feed_age_max_ms=2_000,
-    signal_age_max_ms=2_000,
+    signal_age_max_ms=2_000, sizing=Sizing.FIXED_FRACTION, order_notional=Decimal(1_000),
+    risk_fraction=Decimal("0.001"), volatility_multiple=Decimal(2), repeat_max=3, repeat_window_ms=60_000,
+    day_loss_reducing=Decimal("0.05"), day_loss_halted=Decimal("0.07"), drawdown_reducing=Decimal("0.05"),
+    drawdown_halted=Decimal("0.07"), bad_tick=Decimal("0.10"), heartbeat_age_max_ms=15_000, trading_day_zone="UTC",
 )  # fmt: skip
 PAPER: Final = PaperSettings(latency_ms=150, base_bps=Decimal(1), impact_bps=Decimal(10))
 MOMENTUM: Final[Mapping[str, Any]] = {

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from apps.engine.portfolio import Side
 from apps.engine.risk.assessment import CHECKS, Assessment, Ruling, assess
-from apps.engine.risk.values import Intent, Limits, Outcome, Reason, TradingState, Verdict, View
+from apps.engine.risk.values import (
+    SOUND_PATH,
+    Intent,
+    Limits,
+    OrderPath,
+    Outcome,
+    Reason,
+    Sizing,
+    TradingState,
+    Verdict,
+    View,
+)
 from apps.engine.risk.words import NARROW_SPACE
 
 D = Decimal
@@ -35,13 +46,18 @@ LIMITS = Limits(
     duplicate_ms=1_000,
     feed_age_max_ms=2_000,
     signal_age_max_ms=2_000,
-)
+    sizing=Sizing.FIXED_FRACTION, order_notional=D("1000"), risk_fraction=D("0.001"), volatility_multiple=D(2),
+    repeat_max=3, repeat_window_ms=60_000, day_loss_reducing=D("0.05"), day_loss_halted=D("0.07"),
+    drawdown_reducing=D("0.05"), drawdown_halted=D("0.07"), bad_tick=D("0.10"), heartbeat_age_max_ms=15_000,
+    trading_day_zone="UTC",
+)  # fmt: skip
 # Equity 60 000, so: order 3 000, symbol 6 000, gross 30 000.
 VIEW = View(
     trading_state=TradingState.ACTIVE,
     state_words="",
     in_session=True,
     tradable=True,
+    path=SOUND_PATH,
     feed_age_ms=100,
     feed_words="",
     signal_age_ms=50,
@@ -50,10 +66,15 @@ VIEW = View(
     bid=D("1.00"),
     ask=D("1.01"),
     median=D("1.00"),
+    confirmed=D("1.00"),
     quantity_min=D(1),
     notional_min=D(5),
+    size_words="",
     currency="USDT",
     equity=D(60_000),
+    day_start_equity=D(60_000),
+    peak_equity=D(60_000),
+    order_cap=None,
     free_cash=D(60_000),
     needed_cash=D(1_001),
     exposure=D(0),
@@ -63,6 +84,8 @@ VIEW = View(
     open_orders=0,
     open_orders_symbol=0,
     open_exits=0,
+    opposite_orders=0,
+    repeats=0,
     orders_second=0,
     orders_minute=0,
     orders_day=0,
@@ -130,6 +153,37 @@ TABLE: list[tuple[str, dict[str, Any], Outcome, Outcome]] = [
     ("THROTTLE", {"orders_minute": 60}, FAILED, PASSED),
     ("THROTTLE", {"orders_day": 500}, FAILED, PASSED),
     ("THROTTLE", {"exits_second": 20}, PASSED, PASSED),
+    ("LEASE", {"path": replace(SOUND_PATH, lease_age_ms=6_000)}, PASSED, PASSED),
+    ("LEASE", {"path": replace(SOUND_PATH, lease_age_ms=6_001)}, FAILED, PASSED),
+    ("LEASE", {"path": replace(SOUND_PATH, lease_age_ms=None)}, FAILED, PASSED),
+    ("VERSION", {"path": replace(SOUND_PATH, strangers=1, version_words="drain-0")}, FAILED, PASSED),
+    ("VERSION", {"path": replace(SOUND_PATH, strangers=None)}, FAILED, PASSED),
+    ("HEARTBEAT", {"path": replace(SOUND_PATH, heartbeat_age_ms=15_000)}, PASSED, PASSED),
+    ("HEARTBEAT", {"path": replace(SOUND_PATH, heartbeat_age_ms=15_001)}, FAILED, PASSED),
+    ("HEARTBEAT", {"path": replace(SOUND_PATH, heartbeat_age_ms=None)}, FAILED, PASSED),
+    ("RECON", {"path": replace(SOUND_PATH, differences=1)}, FAILED, PASSED),
+    ("RECON", {"path": replace(SOUND_PATH, differences=None)}, FAILED, PASSED),
+    ("BAD_TICK", {"price": D("1.1")}, PASSED, PASSED),
+    ("BAD_TICK", {"price": D("1.1001")}, FAILED, PASSED),
+    ("BAD_TICK", {"price": D("0.9")}, PASSED, PASSED),
+    ("BAD_TICK", {"price": D("0.8999")}, FAILED, PASSED),
+    ("BAD_TICK", {"price": D(100)}, FAILED, PASSED),
+    ("BAD_TICK", {"confirmed": None}, FAILED, PASSED),
+    ("FAT_FINGER", {"order_cap": D(1_000)}, PASSED, PASSED),
+    ("FAT_FINGER", {"order_cap": D("999.99")}, FAILED, PASSED),
+    ("MIN_NOTIONAL", {"quantity": D(0), "size_words": "nothing is known of it"}, FAILED, PASSED),
+    ("SELF_TRADE", {"opposite_orders": 1}, FAILED, PASSED),
+    ("LOSS_LIMIT", {"day_start_equity": D(63_157)}, PASSED, PASSED),  # less than 5 % lost
+    ("LOSS_LIMIT", {"day_start_equity": D(63_158)}, FAILED, PASSED),
+    ("LOSS_LIMIT", {"day_start_equity": D(90_000)}, FAILED, PASSED),
+    ("LOSS_LIMIT", {"day_start_equity": None}, FAILED, PASSED),
+    ("LOSS_LIMIT", {"day_start_equity": D(0)}, FAILED, PASSED),
+    ("LOSS_LIMIT", {"unvalued": ("ADAUSDT",)}, FAILED, PASSED),
+    ("DRAWDOWN", {"peak_equity": D(63_157)}, PASSED, PASSED),
+    ("DRAWDOWN", {"peak_equity": D(63_158)}, FAILED, PASSED),
+    ("DRAWDOWN", {"peak_equity": None}, FAILED, PASSED),
+    ("REPEAT", {"repeats": 2}, PASSED, PASSED),
+    ("REPEAT", {"repeats": 3}, FAILED, PASSED),
     ("DUPLICATE", {"twin_ms": 1_001}, PASSED, PASSED),
     ("DUPLICATE", {"twin_ms": 1_000}, FAILED, PASSED),
     ("DUPLICATE", {"twin_ms": 0}, FAILED, PASSED),
@@ -237,7 +291,30 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
         {"twin_ms": 300},
         "Denied: an equal order (BUY 1 000 XRPUSDT) was approved 0.3 s away (limit 1 s).",
     ),
-    ({"unvalued": ("ADAUSDT",)}, "Denied: gross exposure is unknown: no price of ADAUSDT is known."),
+    (
+        {"unvalued": ("ADAUSDT",)},
+        "Denied: gross exposure is unknown: no price of ADAUSDT is known. Also failed: daily loss, drawdown.",
+    ),
+    (
+        {"equity": D(57_000)},
+        (
+            "Denied: the day's loss is 3 000 of 3 000 USDT, 5 % of the 60 000 that the day began with. "
+            "Also failed: drawdown."
+        ),
+    ),
+    (
+        {"repeats": 3},
+        "Denied: orders to BUY XRPUSDT within 60 s would be 4 of 3. 1 less would pass.",
+    ),
+    (
+        {"price": D("1.2"), "limit_price": D("1.2"), "bid": D("1.2"), "ask": D("1.2"), "median": D("1.2")},
+        "Denied: the price 1.2 is 20 % away from the confirmed 1 (limit 10 %).",
+    ),
+    (
+        {"path": replace(SOUND_PATH, heartbeat_age_ms=17_300, heartbeat_words="steward")},
+        "Denied: steward was last heard of 17.3 s ago (limit 15 s).",
+    ),
+    ({"order_cap": D(900)}, "Denied: order notional would be 1 000 of 900 USDT. 100 USDT less would pass."),
     ({"in_session": False}, "Denied: XRPUSDT is not part of this session."),
     (
         {"free_cash": D(500), "orders_second": 5},
@@ -284,12 +361,20 @@ def test_an_exit_that_passes_under_odd_conditions_asks_somebody_to_look(changes:
 
 
 AMOUNT = st.decimals("-1e6", "1e6", places=2)
+PATHS = st.builds(
+    OrderPath,
+    lease_age_ms=st.none() | st.integers(0, 10_000),
+    strangers=st.none() | st.integers(0, 2),
+    heartbeat_age_ms=st.none() | st.integers(0, 20_000),
+    differences=st.none() | st.integers(0, 2),
+)
 VIEWS = st.builds(
     View,
     trading_state=st.sampled_from([TradingState.ACTIVE, TradingState.REDUCING]),
     state_words=st.just(""),
     in_session=st.booleans(),
     tradable=st.booleans(),
+    path=PATHS,
     feed_age_ms=st.integers(0, 2_000),
     feed_words=st.just(""),
     signal_age_ms=st.integers(0, 100_000),
@@ -298,8 +383,15 @@ VIEWS = st.builds(
     bid=st.none() | st.just(D("0.9")),
     ask=st.none() | st.just(D("1.1")),
     median=st.none() | st.just(D(1)),
+    confirmed=st.none() | st.just(D(1)) | st.just(D(2)),
     quantity_min=st.just(D(1)),
     notional_min=st.just(D(5)),
+    size_words=st.just(""),
+    day_start_equity=st.none() | AMOUNT,
+    peak_equity=st.none() | AMOUNT,
+    order_cap=st.none() | AMOUNT,
+    opposite_orders=st.integers(0, 2),
+    repeats=st.integers(0, 9),
     currency=st.just("USDT"),
     equity=AMOUNT,
     free_cash=AMOUNT,

@@ -7,6 +7,7 @@ call with `create` is the one that type checkers understand). Money on an accoun
 
 from tests.factories.done import (
     BacktestRunFactory,
+    LimitsRefusalFactory,
     OrderEventFactory,
     OrderFactory,
     OrderIntentFactory,
@@ -100,6 +101,7 @@ __all__ = [
     "InstrumentFactory",
     "KlineDoubtFactory",
     "LedgerEntryFactory",
+    "LimitsRefusalFactory",
     "LongerBarFactory",
     "OrderEventFactory",
     "OrderFactory",

@@ -35,6 +35,17 @@ class RiskLimitsFactory(DjangoModelFactory[risk.RiskLimits]):
     reason = "a test"
 
 
+class LimitsRefusalFactory(DjangoModelFactory[risk.LimitsRefusal]):
+    class Meta:
+        model = risk.LimitsRefusal
+
+    account = SubFactory(AccountFactory)
+    asked = "exposure_max=30"
+    set_by = "tester"
+    reason = "a test"
+    why = "exposure_max='30' is not a number with at most six decimals from 0.0001 to 1"
+
+
 class RiskStateFactory(DjangoModelFactory[risk.RiskState]):
     class Meta:
         model = risk.RiskState

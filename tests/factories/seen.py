@@ -311,6 +311,7 @@ class _AnySignalFactory(DjangoModelFactory[signals.Signal]):
     ask_quantity = Decimal(10_000)
     quote_ts = SelfAttribute("ts_event")
     median_price = SelfAttribute("price")
+    confirmed_price = SelfAttribute("price")
     entry_id = "1-0"
     ts_init = START_MS + 60_600
 

@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.engine.risk.values import Reason
+from apps.engine.risk.values import SOUND_PATH, Reason
 from apps.market.models import Instrument
+from apps.portfolio.models import Position
 from apps.risk.models import RiskDecision, RiskLimits, RiskState, TradingState
 from apps.risk.services import set_trading_state
 from tests.factories import PositionFactory, ReservationFactory
@@ -112,6 +116,43 @@ def the_same_again(world: World) -> RiskDecision:
     return decided(world, ts_event=TRIGGER_MS + 1, trade_id="b")
 
 
+def on_a_path(world: World, **path: Any) -> RiskDecision:
+    decision = world.decide(world.entry_signal(), path=lambda _: replace(SOUND_PATH, **path))
+    assert decision is not None
+    return decision
+
+
+def differing_books(world: World) -> RiskDecision:
+    RiskState.objects.update(recon_differences=1, recon_words="a trade that we do not know")
+    return decided(world)
+
+
+def while_one_is_sold(world: World) -> RiskDecision:
+    RiskLimits.objects.update(open_orders_symbol_max=9)
+    hold(world, "XRPUSDT", 10)
+    world.approved(world.exit_signal(Position.objects.get()))
+    return decided(world)
+
+
+def on_a_bad_day(world: World) -> RiskDecision:
+    """Of 106 000 at the first decision of the day 6 000 are lost."""
+    day = datetime.fromtimestamp(TRIGGER_MS / 1000, UTC).date()
+    RiskState.objects.update(day=day, day_start_equity=106_000, peak_equity=100_000, last_equity=100_000)
+    return decided(world)
+
+
+def below_the_peak(world: World) -> RiskDecision:
+    RiskState.objects.update(peak_equity=106_000)
+    return decided(world)
+
+
+def again_and_again(world: World) -> RiskDecision:
+    RiskLimits.objects.update(open_orders_symbol_max=9, positions_per_symbol_max=9, duplicate_ms=0)
+    for number in range(3):
+        world.approved(world.entry_signal(ts_event=TRIGGER_MS + number * 1_000, trade_id=f"a{number}"))
+    return decided(world, ts_event=TRIGGER_MS + 30_000)
+
+
 SITUATIONS: dict[Reason, Callable[[World], RiskDecision]] = {
     Reason.SYMBOL: not_tradable,
     Reason.HALTED: halted,
@@ -128,6 +169,15 @@ SITUATIONS: dict[Reason, Callable[[World], RiskDecision]] = {
     Reason.CASH: little_cash,
     Reason.THROTTLE: many_orders,
     Reason.DUPLICATE: the_same_again,
+    Reason.LEASE: lambda world: on_a_path(world, lease_age_ms=6_001),
+    Reason.VERSION: lambda world: on_a_path(world, strangers=1, version_words="drain-0"),
+    Reason.HEARTBEAT: lambda world: on_a_path(world, heartbeat_age_ms=15_001),
+    Reason.RECON: differing_books,
+    Reason.BAD_TICK: lambda world: decided(world, confirmed_price=D("0.4")),
+    Reason.SELF_TRADE: while_one_is_sold,
+    Reason.LOSS_LIMIT: on_a_bad_day,
+    Reason.DRAWDOWN: below_the_peak,
+    Reason.REPEAT: again_and_again,
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.engine.risk.values import Reason
 from apps.outbox.models import OutboxEvent
 from apps.portfolio.models import Account, Position, Reservation
 from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, RiskStateChange, TradingState
@@ -39,9 +40,12 @@ def test_a_decision_keeps_every_check_with_its_input_and_limit() -> None:
     world = open_world()
     decision = world.decide(world.entry_signal())
     assert decision is not None
-    assert len(decision.checks) == 15
+    assert len(decision.checks) == len(Reason)
     by_code = {check["code"]: check for check in decision.checks}
-    assert by_code["EXPOSURE"] == {"code": "EXPOSURE", "value": "2040", "limit": "50000", "passed": True, "note": ""}
+    assert by_code["EXPOSURE"] == {
+        "code": "EXPOSURE", "value": "2040", "limit": "50000", "margin": "47960", "left": "0.9592", "passed": True,
+        "note": "",
+    }  # fmt: skip
     assert by_code["STALE_FEED"]["value"] == "100"
     assert by_code["CASH"]["limit"] == "100000"
     assert (decision.feed_age_ms, decision.signal_age_ms) == (100, 100)

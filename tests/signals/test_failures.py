@@ -30,6 +30,7 @@ from tests import factories
 from tests.engine.market_stream import PARAMETERS, START_MS
 from tests.engine.test_failing_strategy import MODULE
 from tests.signals.shards import EXITS, SYMBOLS, ShardWorld, market, open_shards
+from tests.worlds import sound
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -225,7 +226,7 @@ def test_the_parity_of_a_session_with_a_failure_holds_and_a_difference_alerts_on
     factories.RiskLimitsFactory.create(account=world.account, version=1)
     enabled_again(world)
     for signal in Signal.objects.order_by("id")[:: max(Signal.objects.count() // 12, 1)]:
-        assess(signal_id=signal.pk, now_ms=signal.ts_init + 100, feed=lambda *_: FeedAge(100))
+        assess(signal_id=signal.pk, now_ms=signal.ts_init + 100, feed=lambda *_: FeedAge(100), path=sound)
     held = audited(world)
     assert held.holds, held.difference
     assert held.compared["decisions"] > 8

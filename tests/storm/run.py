@@ -28,7 +28,7 @@ from tests.faults.database import WAYS, OwnPostgres
 from tests.storm import watch
 from tests.storm.worker import become_worker
 from tests.storm.world import make_world
-from tests.worlds import NOW_MS, World, fresh
+from tests.worlds import NOW_MS, World, fresh, sound
 
 POLL_SECONDS: Final = 0.2
 IDLE_LOCKS: Final = 30  # decisions with nobody else about: what a lock costs without contention
@@ -109,7 +109,7 @@ class Storm:
                 began = time.monotonic()
                 lock_account(world.account.pk)
                 taken.append((time.monotonic() - began) * 1000)
-            assess(signal_id=signal_id, now_ms=NOW_MS, feed=fresh)
+            assess(signal_id=signal_id, now_ms=NOW_MS, feed=fresh, path=sound)
         return statistics.median(taken)
 
     def _begin(self, number: int, world: World) -> None:

@@ -23,7 +23,7 @@ from apps.risk.services import assess
 from apps.signals.models import Signal
 from tests import factories
 from tests.storm.world import StormVenue
-from tests.worlds import NOW_MS, World, fresh
+from tests.worlds import NOW_MS, World, fresh, sound
 
 TAKEN: Final = 400  # the oldest signals that a thread chooses from: so most are offered to several at once
 ROUND: Final = 25
@@ -85,7 +85,7 @@ class Hand(Thread):
         account = {"account_id": self._account_id}
         waiting = list(Signal.objects.filter(decisions=None).order_by("id").values_list("pk", flat=True)[:TAKEN])
         for signal_id in self._dice.sample(waiting, min(ROUND, len(waiting))):
-            assess(signal_id=signal_id, now_ms=NOW_MS, feed=fresh)
+            assess(signal_id=signal_id, now_ms=NOW_MS, feed=fresh, path=sound)
         unsent = list(OrderIntent.objects.filter(order=None, **account).values_list("pk", "created_at")[:ROUND])
         self._dice.shuffle(unsent)
         for intent_id, created_at in unsent:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 
 from apps.backtest.values import BacktestRefused
 from apps.engine.risk.values import Limits
 from apps.engine.strategies import STRATEGIES
 from apps.risk.models import RiskLimits
+from apps.risk.selectors import limits_of
 from apps.signals.models import StrategyVersion
 
 
@@ -55,8 +55,6 @@ def changed(judge: Judge, changes: Mapping[str, Any]) -> Judge:
 
 def default_limits() -> Limits:
     """What a new account may do."""
-    values: dict[str, Any] = {}
-    for field in fields(Limits):
-        default = RiskLimits._meta.get_field(field.name).get_default()  # type: ignore[union-attr]
-        values[field.name] = default if isinstance(default, int) else Decimal(default)
-    return Limits(**values)
+    row = RiskLimits()
+    row.clean_fields(exclude=["account", "version", "set_by", "reason"])  # so that defaults are of their columns' types
+    return limits_of(row)

@@ -34,7 +34,7 @@ from apps.engine.risk.values import TradingState
 from apps.engine.risk.words import plain
 from apps.execution.models import OrderEvent, Trade, VenueOrder
 from apps.market.models import EpochInstrument, ShardCursor
-from apps.portfolio.models import Account, TradingSession
+from apps.portfolio.models import Account, SessionReport, TradingSession
 from apps.risk.models import OrderIntent, RiskDecision, RiskStateChange
 from apps.risk.selectors import current_limits, limits_of, terms_of, trigger_of
 from apps.signals.models import SessionStrategy, Signal, SignalRefusal, StrategyVersion
@@ -52,7 +52,7 @@ def audit_day(*, session: TradingSession, day: date, now: datetime, segments: Pa
     nothing.
     """
     account = Account.objects.filter(session=session).order_by("id").first()
-    end_ms = _day_end_ms(day)
+    end_ms = min(_day_end_ms(day), _ended_ms(session) or _day_end_ms(day))
     if account is None or not RiskDecision.objects.filter(account=account, ts_event__lt=end_ms).exists():
         raise BacktestRefused(f"{session} decided nothing through {day}: there is nothing to compare")
     again = _read(session, segments or settings.SEGMENTS_DIR)
@@ -82,6 +82,13 @@ def audit_yesterday(*, now: datetime) -> list[ParityAudit]:
     sessions = TradingSession.objects.filter(accounts__decisions__in=decided).distinct().select_related("epoch")
     waiting = sessions.exclude(parity_audits__day=day)
     return [audit_day(session=session, day=day, now=now) for session in waiting.order_by("id")]
+
+
+def _ended_ms(session: TradingSession) -> int | None:
+    """Event time that every shard had reached when the session ended: later triggers raised nothing. None: it runs."""
+    report = SessionReport.objects.filter(session=session).first()
+    reached: int | None = None if report is None else report.figures.get("reached_ms")
+    return reached
 
 
 def _day_end_ms(day: date) -> int:
@@ -155,8 +162,11 @@ def _decisions(account: Account, again: StreamAgain, end_ms: int) -> Iterator[De
                 feed_words="",
                 signal_age_ms=row.signal_age_ms,
                 marks=MarkSet.from_json(row.marks),
+                **Circumstances.told(row.inputs),
             ),
             limits=limits_of(row.limits),
+            state=TradingState(row.trading_state),
+            state_words=row.inputs.get("state_words"),
             recorded=_recorded(row, intents.get(row.pk)),
         )
 
@@ -206,6 +216,7 @@ def _entry_trigger(raised: RaisedSignal, scale: Scale) -> Trigger:
         unproven_reason=raised.unproven_reason,
         is_exit=False,
         position_id=None,
+        confirmed=None if raised.confirmed is None else scale.price(raised.confirmed),
     )
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from apps.engine.desk.book import DAY_MS, Book, Earlier, Held, MarkSet, NearOrder, Promised, earlier, reach_of
+from apps.engine.desk.book import Book, Earlier, Held, MarkSet, NearOrder, Promised, earlier, reach_of
 from apps.engine.desk.deciding import Circumstances, Proposal, Ruled, Standing, Terms, Trigger, client_order_id, decide
 from apps.engine.exit_kernel import NEVER_DUE, trailing_parts
 from apps.engine.matching import Expired, Expiry, MaturedOrder, TopOfBook, match
@@ -34,7 +33,8 @@ from apps.engine.portfolio import (
     stop_and_target,
     worth,
 )
-from apps.engine.risk.values import Intent, Limits, TradingState
+from apps.engine.risk.days import trading_day
+from apps.engine.risk.values import NEW_RECORD, EquityRecord, Intent, Limits, Reason, TradingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,9 @@ class Desk:
         self.ledger: list[tuple[str, tuple[Leg, ...]]] = []
         self._marks = MarkSet(None, {})
         self._near: list[NearOrder] = []  # in order of event time, which decisions need not be taken in
-        self._opened: Counter[int] = Counter()  # opening orders by day
+        self._opened: list[int] = []  # event times of opening orders, in order
+        self.record = NEW_RECORD
+        self._sunk = False  # the drawdown was at its limit on the record's day
         self._positions_made = 0
         self._post("deposit", deposit_legs(currency, capital))
 
@@ -169,14 +171,17 @@ class Desk:
     def decide(self, *, trigger_key: str, version_id: int, trigger: Trigger, around: Circumstances) -> DeskDecision:
         """Decide on a signal; an approval reserves what the order may cost and puts it on its way."""
         terms = self.terms[trigger.symbol]
-        standing = Standing(self.state, self.state_words, self.currency, self.cash, self.book(), self._marks)
+        standing = Standing(
+            self.state, self.state_words, self.currency, self.cash, self.book(), self._marks, self._record(trigger)
+        )
 
         def earlier_of(intent: Intent) -> Earlier:
             return self._earlier(trigger.ts_event, intent)
 
         ruled = decide(trigger, terms, around, standing, self.limits, earlier_of)
         self.sequence += 1
-        self._marks = ruled.marks
+        self._marks, self.record = ruled.marks, ruled.record
+        self._sunk |= any(verdict.reason is Reason.DRAWDOWN for verdict in ruled.assessment.trips)
         order = self._order(trigger_key, version_id, trigger, ruled.proposal) if ruled.approved else None
         return DeskDecision(self.sequence, trigger_key, trigger, ruled, order)
 
@@ -199,13 +204,23 @@ class Desk:
         return opening.union(row.symbol for row in self.positions.values())
 
     def _earlier(self, ts_event: int, intent: Intent) -> Earlier:
-        reach = reach_of(self.limits.duplicate_ms)
+        reach, day = reach_of(self.limits), trading_day(ts_event, self.limits.trading_day_zone)
         first = bisect_right(self._near, ts_event - reach, key=_time_of)
         return earlier(
             self._near[first : bisect_left(self._near, ts_event + reach, key=_time_of)],
-            of_the_day=self._opened[ts_event // DAY_MS],
-            ts_event=ts_event, symbol=intent.symbol, side=intent.side, quantity=intent.quantity,
+            of_the_day=bisect_left(self._opened, day.end_ms) - bisect_left(self._opened, day.first_ms),
+            ts_event=ts_event, intent=intent, limits=self.limits,
         )  # fmt: skip
+
+    def _record(self, trigger: Trigger) -> EquityRecord:
+        """What the worth is compared with. Nobody resumes a simulation: after a day on which the drawdown was at its
+        limit the highest equity is counted anew, as after a person's decision to go on."""
+        if not self._sunk or self.record.day is None:
+            return self.record
+        if trading_day(trigger.ts_event, self.limits.trading_day_zone).day <= self.record.day:
+            return self.record
+        self._sunk = False
+        return replace(self.record, peak=None)
 
     def _order(self, trigger_key: str, version_id: int, trigger: Trigger, proposal: Proposal) -> DeskOrder:
         intent, ts = proposal.intent, trigger.ts_event
@@ -216,7 +231,8 @@ class Desk:
         self.orders[order.client_order_id] = (order, proposal)
         near = NearOrder(ts, intent.reducing, intent.symbol, intent.side, intent.quantity)
         insort(self._near, near, key=_time_of)
-        self._opened[ts // DAY_MS] += not intent.reducing
+        if not intent.reducing:
+            insort(self._opened, ts)
         return order
 
     # --- fills --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from apps.engine.model import MINUTE_MS
 from apps.engine.money import total
 from apps.engine.portfolio import Side, worth
+from apps.engine.risk.values import Intent, Limits
 from apps.engine.risk.words import plain
 
 DAY_MS: Final = 86_400_000
@@ -65,6 +66,10 @@ class Book:
         held = sum(row.symbol == symbol for row in self.positions)
         return held + sum(row.symbol == symbol and not row.reducing for row in self.reservations)
 
+    def opposite(self, symbol: str, *, reducing: bool) -> int:
+        """Open orders in a symbol on the other side of one that reduces, or of one that opens."""
+        return sum(row.symbol == symbol and row.reducing is not reducing for row in self.reservations)
+
     def reserved(self, currency: str) -> Decimal:
         return total([row.amount for row in self.reservations if row.currency == currency])
 
@@ -109,30 +114,36 @@ class Earlier:
     orders_minute: int
     orders_day: int
     exits_second: int
+    repeats: int
     twin_ms: int | None
 
 
-def reach_of(duplicate_ms: int) -> int:
+def reach_of(limits: Limits) -> int:
     """How far (ms, exclusive) from the order's event time `earlier` must be given orders."""
-    return max(MINUTE_MS, duplicate_ms + 1)
+    return max(MINUTE_MS, limits.duplicate_ms + 1, limits.repeat_window_ms)
 
 
-def earlier(
-    rows: Iterable[NearOrder], *, of_the_day: int, ts_event: int, symbol: str, side: Side, quantity: Decimal
-) -> Earlier:
-    """Counts for throttle and duplicate. `rows` are the orders within `reach_of`; `of_the_day` counts opening ones."""
+def earlier(rows: Iterable[NearOrder], *, of_the_day: int, ts_event: int, intent: Intent, limits: Limits) -> Earlier:
+    """Counts for throttle, repetition and duplicate, for an order at `ts_event`.
+
+    `rows` are the orders within `reach_of`; `of_the_day` counts opening ones of the trading day.
+    """
     opening: list[int] = []
     exits: list[int] = []
     twins: list[int] = []
+    repeats = 0
     for row in rows:
         away_ms = abs(row.ts_event - ts_event)
         (exits if row.reducing else opening).append(away_ms)
-        if not row.reducing and (row.symbol, row.side, row.quantity) == (symbol, side, quantity):
-            twins.append(away_ms)
+        if not row.reducing and row.symbol == intent.symbol and row.side == intent.side:
+            repeats += away_ms < limits.repeat_window_ms
+            if row.quantity == intent.quantity:
+                twins.append(away_ms)
     return Earlier(
         orders_second=sum(away_ms < SECOND_MS for away_ms in opening),
         orders_minute=sum(away_ms < MINUTE_MS for away_ms in opening),
         orders_day=of_the_day,
         exits_second=sum(away_ms < SECOND_MS for away_ms in exits),
+        repeats=repeats,
         twin_ms=min(twins, default=None),
     )

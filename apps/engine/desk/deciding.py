@@ -6,19 +6,33 @@ The one place where this is worked out: the decision transaction and every simul
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from decimal import ROUND_FLOOR, Decimal
+from typing import Any, Final
 
 from apps.engine.desk.book import Book, Earlier, MarkSet
 from apps.engine.money import ZERO, exact, total
 from apps.engine.portfolio import Promise, Side, opening_promise, reducing_promise
 from apps.engine.risk.assessment import Assessment, Ruling
 from apps.engine.risk.assessment import assess as run_checks
-from apps.engine.risk.values import Intent, Limits, Outcome, TradingState, Verdict, View
+from apps.engine.risk.days import trading_day
+from apps.engine.risk.values import (
+    NEW_RECORD,
+    SOUND_PATH,
+    EquityRecord,
+    Intent,
+    Limits,
+    OrderPath,
+    Outcome,
+    TradingState,
+    Verdict,
+    View,
+)
 from apps.engine.risk.words import plain
-from apps.engine.sizing import exit_limit, opening_limit, opening_quantity
+from apps.engine.sizing import Size, exit_limit, opening_limit, opening_size
+
+LEFT_STEP: Final = Decimal("0.000001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A signal, as far as a decision needs it. `position_id` is what an exit closes, None for an entry."""
+    """A signal, as far as a decision needs it. `position_id` is what an exit closes, None for an entry.
+
+    `confirmed` is the price that the trades up to the trigger's confirm (`apps.engine.ticks`), None if unknown.
+    """
 
     symbol: str
     ts_event: int
@@ -51,22 +68,47 @@ class Trigger:
     unproven_reason: str
     is_exit: bool
     position_id: int | None
+    confirmed: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the decision is told about the world around the account. Ages are of wall time, in ms."""
+    """What the decision is told about the world around the account. Ages are of wall time, in ms.
+
+    `volatility` is the symbol's average true range, if the limits size by it; `order_cap` the operator's hard cap.
+    """
 
     in_session: bool
     feed_age_ms: int | None
     feed_words: str
     signal_age_ms: int
     marks: MarkSet
+    path: OrderPath = SOUND_PATH
+    volatility: Decimal | None = None
+    order_cap: Decimal | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """What is stored of it as JSON, beside the ages and the marks, which have columns."""
+        amounts = {"volatility": self.volatility, "order_cap": self.order_cap}
+        return {
+            "path": self.path.as_json(),
+            **{name: None if value is None else plain(value) for name, value in amounts.items()},
+        }
+
+    @staticmethod
+    def told(stored: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that `recorded` stored; those of a sound world where nothing was."""
+        amounts = {name: stored.get(name) for name in ("volatility", "order_cap")}
+        return {
+            "path": OrderPath.from_json(stored.get("path", {})),
+            **{name: None if value is None else Decimal(value) for name, value in amounts.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The account at the moment of the decision. `known` are the marks it was last valued at."""
+    """The account at the moment of the decision. `known` are the marks it was last valued at, `record` what its worth
+    is compared with."""
 
     trading_state: TradingState
     state_words: str
@@ -74,15 +116,17 @@ class Standing:
     cash: Decimal
     book: Book
     known: MarkSet
+    record: EquityRecord = NEW_RECORD
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The order that the signal asks for, sized, with what it would reserve."""
+    """The order that the signal asks for, sized, with what it would reserve. `words`: why it has no size."""
 
     intent: Intent
     promise: Promise
     position_id: int | None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +135,13 @@ class _Valued:
     worth: Decimal
     equity: Decimal
     unvalued: tuple[str, ...]
+    record: EquityRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """A decision. `marks` are the prices of what was held or promised, and of the trigger."""
+    """A decision. `marks` are the prices of what was held or promised, and of the trigger; `record` is the account's
+    from here on."""
 
     assessment: Assessment
     proposal: Proposal
@@ -103,6 +149,7 @@ class Ruled:
     equity: Decimal
     exposure_before: Decimal
     exposure_after: Decimal
+    record: EquityRecord
 
     @property
     def approved(self) -> bool:
@@ -131,17 +178,21 @@ def decide(
     marks = around.marks.narrowed({*book.symbols, trigger.symbol}, standing.known)
     value, unvalued = book.worth(marks.prices)
     equity = total([standing.cash, value])
-    proposal = propose(trigger, terms, book, limits, equity)
-    view = _view(
-        trigger, terms, around, standing, proposal, _Valued(marks, value, equity, unvalued), earlier_of(proposal.intent)
-    )
+    proposal = propose(trigger, terms, around, book, limits, equity)
+    record = standing.record
+    if not unvalued:  # what cannot be valued is no loss
+        record = record.moved_on(trading_day(trigger.ts_event, limits.trading_day_zone).day, equity)
+    valued = _Valued(marks, value, equity, unvalued, record)
+    view = _view(trigger, terms, around, standing, proposal, valued, earlier_of(proposal.intent))
     assessment = run_checks(proposal.intent, view, limits)
     added = proposal.promise.notional if assessment.ruling is Ruling.APPROVED else ZERO
-    return Ruled(assessment, proposal, marks, equity, view.exposure, total([view.exposure, added]))
+    return Ruled(assessment, proposal, marks, equity, view.exposure, total([view.exposure, added]), record)
 
 
-def propose(trigger: Trigger, terms: Terms, book: Book, limits: Limits, equity: Decimal) -> Proposal:
-    """An exit sells what its position holds; an entry buys a fraction of the equity, within the exchange's filters."""
+def propose(
+    trigger: Trigger, terms: Terms, around: Circumstances, book: Book, limits: Limits, equity: Decimal
+) -> Proposal:
+    """An exit sells what its position holds; an entry buys what its sizing says, within the exchange's filters."""
     common: dict[str, Any] = {"symbol": trigger.symbol, "price": trigger.price}
     if trigger.is_exit:
         held = next((row for row in book.positions if row.position_id == trigger.position_id), None)
@@ -151,17 +202,19 @@ def propose(trigger: Trigger, terms: Terms, book: Book, limits: Limits, equity: 
         intent = Intent(**common, side=Side.SELL, reducing=True, limit_price=limit, quantity=quantity)
         return Proposal(intent, reducing_promise(quantity, terms.base_asset), trigger.position_id)
     limit = opening_limit(trigger.price, limits.collar, terms.price_decimals)
-    quantity = opening_quantity(
-        order_size=limits.order_size,
+    size: Size = opening_size(
+        limits=limits,
         equity=equity,
         price=trigger.price,
         limit_price=limit,
         quantity_decimals=terms.quantity_decimals,
         notional_max=terms.notional_max,
+        volatility=around.volatility,
+        order_cap=around.order_cap,
     )
-    promise = opening_promise(quantity, limit, terms.taker_fee, terms.quote_asset)
-    intent = Intent(**common, side=Side.BUY, reducing=False, limit_price=limit, quantity=quantity)
-    return Proposal(intent, promise, None)
+    promise = opening_promise(size.quantity, limit, terms.taker_fee, terms.quote_asset)
+    intent = Intent(**common, side=Side.BUY, reducing=False, limit_price=limit, quantity=size.quantity)
+    return Proposal(intent, promise, None, size.words)
 
 
 def _view(
@@ -180,6 +233,7 @@ def _view(
         state_words=standing.state_words,
         in_session=around.in_session,
         tradable=terms.tradable,
+        path=around.path,
         feed_age_ms=around.feed_age_ms,
         feed_words=around.feed_words,
         signal_age_ms=around.signal_age_ms,
@@ -188,10 +242,15 @@ def _view(
         bid=trigger.bid,
         ask=trigger.ask,
         median=trigger.median,
+        confirmed=trigger.confirmed,
         quantity_min=terms.quantity_min,
         notional_min=terms.notional_min,
+        size_words=proposal.words,
         currency=standing.currency,
         equity=valued.equity,
+        day_start_equity=valued.record.day_start,
+        peak_equity=valued.record.peak,
+        order_cap=around.order_cap,
         free_cash=free_cash(standing.cash, book.reserved(standing.currency)),
         needed_cash=proposal.promise.amount,
         exposure=total([valued.worth, book.promised()]),
@@ -201,10 +260,12 @@ def _view(
         open_orders=len(book.reservations),
         open_orders_symbol=sum(row.symbol == symbol for row in book.reservations),
         open_exits=len(exits) if trigger.position_id else 0,
+        opposite_orders=book.opposite(symbol, reducing=trigger.is_exit),
         orders_second=near.orders_second,
         orders_minute=near.orders_minute,
         orders_day=near.orders_day,
         exits_second=near.exits_second,
+        repeats=near.repeats,
         twin_ms=near.twin_ms,
     )
 
@@ -216,11 +277,13 @@ def free_cash(cash: Decimal, reserved: Decimal) -> Decimal:
 
 
 def check_row(verdict: Verdict) -> dict[str, Any]:
-    """One check as it is stored with the decision."""
+    """One check as it is stored with the decision: its input, its limit, how far they are apart (below 0: how much less
+    would pass) and as a fraction of the limit, and its verdict."""
+    left = None if verdict.left is None else verdict.left.quantize(LEFT_STEP, rounding=ROUND_FLOOR)
+    figures = {"value": verdict.value, "limit": verdict.limit, "margin": verdict.margin, "left": left}
     return {
         "code": verdict.reason.value,
-        "value": None if verdict.value is None else plain(verdict.value),
-        "limit": None if verdict.limit is None else plain(verdict.limit),
+        **{name: None if value is None else plain(value) for name, value in figures.items()},
         "passed": verdict.outcome is not Outcome.FAILED,
         "note": verdict.note,
     }

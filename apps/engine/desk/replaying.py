@@ -55,6 +55,8 @@ class DecisionStep:
     around: Circumstances
     limits: Limits
     recorded: Mapping[str, Any]
+    state: TradingState | None = None  # in force for its strategy and symbol; None: as the account's steps left it
+    state_words: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,8 @@ class Replay:
                 return differing
         self.compared["signals"] += step.derived is not None
         self.desk.limits = step.limits
+        if step.state is not None and step.state_words is not None:
+            self.desk.state, self.desk.state_words = step.state, step.state_words
         number = None if step.opened_by is None else 0 if position is None else position.position_id
         decision = self.desk.decide(
             trigger_key=step.trigger_key,

@@ -78,9 +78,29 @@ def _exit_band(intent: Intent, view: View, limits: Limits) -> Verdict:
     return Verdict(Reason.PRICE_COLLAR, Outcome.PASSED, far, limits.exit_band, note, alert=outside)
 
 
+def bad_tick(intent: Intent, view: View, limits: Limits) -> Verdict:
+    """Opening: the triggering price is no jump that nothing confirms. Reducing: sent, and alerted."""
+    limit = limits.bad_tick
+    if view.confirmed is None:
+        note = f"no price of {intent.symbol} is confirmed"
+        outcome = Outcome.PASSED if intent.reducing else Outcome.FAILED
+        return Verdict(Reason.BAD_TICK, outcome, None, limit, note, alert=intent.reducing)
+    far = distance(intent.price, view.confirmed, view.confirmed)
+    if far <= limit:
+        return Verdict(Reason.BAD_TICK, Outcome.PASSED, far, limit)
+    note = (
+        f"the price {number(intent.price)} is {percent_up(far)} away from the confirmed {number(view.confirmed)} "
+        f"(limit {percent_up(limit)})"
+    )
+    outcome = Outcome.PASSED if intent.reducing else Outcome.FAILED
+    return Verdict(Reason.BAD_TICK, outcome, far, limit, note, alert=intent.reducing)
+
+
 def fat_finger(intent: Intent, view: View, limits: Limits) -> Verdict:
-    """Opening: the order at its limit price is a small part of equity. Reducing: never denied."""
+    """Opening: at its limit price a small part of equity, and within the hard cap. Reducing: never denied."""
     limit = fraction_of(limits.order_notional_max, view.equity)
+    if view.order_cap is not None:
+        limit = min(limit, view.order_cap)
     value = intent.worst_notional
     return at_most(
         Reason.FAT_FINGER, value, limit, currency=view.currency, order=value, reducing=intent.reducing
@@ -93,14 +113,18 @@ def min_notional(intent: Intent, view: View, limits: Limits) -> Verdict:  # noqa
     enough = intent.quantity > 0 and intent.quantity >= view.quantity_min and value >= view.notional_min
     if enough or intent.reducing:
         note = "" if enough else "below the exchange's minimum"
-        return Verdict(Reason.MIN_NOTIONAL, Outcome.PASSED, value, view.notional_min, note, alert=not enough)
-    if value < view.notional_min:
+        return Verdict(
+            Reason.MIN_NOTIONAL, Outcome.PASSED, value, view.notional_min, note, alert=not enough, floor=True
+        )  # fmt: skip
+    if view.size_words:
+        note = f"{intent.symbol} has no size: {view.size_words}"
+    elif value < view.notional_min:
         smallest = f"{number(view.notional_min)} {view.currency}"
         note = f"{cents_down(value)} {view.currency} is below the exchange's minimum of {smallest} for {intent.symbol}"
     else:
         smallest = f"{number(view.quantity_min)} {intent.symbol}"
         note = f"a quantity of {number(intent.quantity)} is below the exchange's minimum of {smallest}"
-    return Verdict(Reason.MIN_NOTIONAL, Outcome.FAILED, value, view.notional_min, note)
+    return Verdict(Reason.MIN_NOTIONAL, Outcome.FAILED, value, view.notional_min, note, floor=True)
 
 
 def _unvalued(reason: Reason, view: View, limit: Decimal) -> Verdict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from apps.engine.risk import amounts, gates, rates
+from apps.engine.risk import amounts, gates, losses, path, rates
 from apps.engine.risk.values import Intent, Limits, Outcome, Reason, Verdict, View
 from apps.engine.risk.words import CHECK_NAMES, number, percent_left
 
@@ -17,17 +17,26 @@ CHECKS: Final[tuple[tuple[Reason, Check], ...]] = (
     (Reason.SYMBOL, gates.symbol),
     (Reason.HALTED, gates.halted),
     (Reason.REDUCING, gates.reducing),
+    (Reason.LEASE, path.lease),
+    (Reason.VERSION, path.version),
+    (Reason.HEARTBEAT, path.heartbeat),
+    (Reason.RECON, path.recon),
     (Reason.STALE_FEED, gates.stale_feed),
     (Reason.STALE_SIGNAL, gates.stale_signal),
     (Reason.DATA_GAP, gates.data_gap),
+    (Reason.BAD_TICK, amounts.bad_tick),
     (Reason.PRICE_COLLAR, amounts.price_collar),
     (Reason.FAT_FINGER, amounts.fat_finger),
     (Reason.MIN_NOTIONAL, amounts.min_notional),
     (Reason.POSITION_LIMIT, amounts.position_limit),
     (Reason.OPEN_ORDERS, rates.open_orders),
+    (Reason.SELF_TRADE, rates.self_trade),
     (Reason.EXPOSURE, amounts.exposure),
     (Reason.CASH, amounts.cash),
+    (Reason.LOSS_LIMIT, losses.loss_limit),
+    (Reason.DRAWDOWN, losses.drawdown),
     (Reason.THROTTLE, rates.throttle),
+    (Reason.REPEAT, rates.repeat),
     (Reason.DUPLICATE, rates.duplicate),
 )
 
@@ -47,6 +56,11 @@ class Assessment:
     @property
     def reasons(self) -> list[Reason]:
         return [verdict.reason for verdict in self.verdicts if verdict.outcome is Outcome.FAILED]
+
+    @property
+    def trips(self) -> list[Verdict]:
+        """The verdicts that must change the trading state."""
+        return [verdict for verdict in self.verdicts if verdict.trip is not None]
 
     @property
     def alerts(self) -> list[Verdict]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from apps.engine.risk.amounts import too_many
-from apps.engine.risk.values import Intent, Limits, Outcome, Reason, Verdict, View, share_left
+from apps.engine.risk.values import Intent, Limits, Outcome, Reason, TradingState, Verdict, View, share_left
 from apps.engine.risk.words import number, seconds
 
 
@@ -38,6 +39,30 @@ def throttle(intent: Intent, view: View, limits: Limits) -> Verdict:
         return too_many(Reason.THROTTLE, words, count, limit)
     left = share_left(Decimal(count), Decimal(limit))
     return Verdict(Reason.THROTTLE, Outcome.PASSED, Decimal(count), Decimal(limit), words, left=left)
+
+
+def self_trade(intent: Intent, view: View, limits: Limits) -> Verdict:  # noqa: ARG001
+    """Opening: no order of ours is at work on the other side. Reducing: replaces it."""
+    count = Decimal(view.opposite_orders)
+    if not view.opposite_orders:
+        return Verdict(Reason.SELF_TRADE, Outcome.PASSED, count, Decimal(0))
+    if intent.reducing:
+        note = f"an opening order of ours in {intent.symbol} is still at work: this one replaces it"
+        return Verdict(Reason.SELF_TRADE, Outcome.PASSED, count, Decimal(0), note, alert=True)
+    note = f"an order of ours on the other side of {intent.symbol} is still at work"
+    return Verdict(Reason.SELF_TRADE, Outcome.FAILED, count, Decimal(0), note)
+
+
+def repeat(intent: Intent, view: View, limits: Limits) -> Verdict:
+    """Opening: not the same symbol and side again and again; else the symbol is REDUCING. Reducing: never denied."""
+    if intent.reducing:
+        return Verdict(Reason.REPEAT, Outcome.PASSED)
+    count, limit = view.repeats + 1, limits.repeat_max
+    if count <= limit:
+        left = share_left(Decimal(count), Decimal(limit))
+        return Verdict(Reason.REPEAT, Outcome.PASSED, Decimal(count), Decimal(limit), left=left)
+    words = f"orders to {intent.side} {intent.symbol} within {seconds(limits.repeat_window_ms)}"
+    return replace(too_many(Reason.REPEAT, words, count, limit), trip=TradingState.REDUCING)
 
 
 def duplicate(intent: Intent, view: View, limits: Limits) -> Verdict:

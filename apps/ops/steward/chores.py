@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from apps.bus import streams
+from apps.bus.workers import Heart
 from apps.execution.selectors import oldest_needed_entry
 from apps.execution.services import settle_stuck
 from apps.market.models import EpochInstrument, FeedConnection, FeedEpoch, IngestRun, ShardCursor
@@ -46,6 +47,7 @@ class Duties:
     reader: redis.Redis
     writer: redis.Redis
     rung_at: dict[int, str] = field(default_factory=dict)
+    is_heard: bool = False
 
     def chores(self) -> list[Chore]:
         return [
@@ -148,6 +150,11 @@ class Duties:
 
     def heartbeat(self) -> None:
         self.writer.set(streams.heartbeat_key("steward"), now_ms(), ex=3600)
+        heart = Heart(self.writer, name="steward", version=settings.CODE_HASH)
+        if not self.is_heard:  # who was there before this start
+            heart.forget_silent(now_ms())
+            self.is_heard = True
+        heart.beat(now_ms())
 
 
 def _moment(ms: int | None) -> datetime | None:

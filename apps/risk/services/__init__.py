@@ -2,7 +2,7 @@
 
 from apps.risk.services.decisions import FeedReader, assess
 from apps.risk.services.exposure import store_exposure
-from apps.risk.services.limits import LimitError, change_limits, install_risk, parse_limits
+from apps.risk.services.limits import LimitError, change_limits, install_risk, parse_limits, refuse_limits
 from apps.risk.services.states import Changed, StateRefused, change_state, set_trading_state
 from apps.risk.services.sweeps import undecided_signals
 from apps.risk.services.tiers import TierRefused, review_tier, set_tier
@@ -18,6 +18,7 @@ __all__ = [
     "change_state",
     "install_risk",
     "parse_limits",
+    "refuse_limits",
     "review_tier",
     "set_tier",
     "set_trading_state",

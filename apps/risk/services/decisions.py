@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
 
 from django.db.models import Exists, OuterRef
 
@@ -18,9 +19,10 @@ from apps.engine.desk.book import Book, Earlier, MarkSet
 from apps.engine.desk.deciding import Circumstances, Proposal, Ruled, Standing, client_order_id, decide
 from apps.engine.money import to_money
 from apps.engine.risk.assessment import Assessment, Ruling
-from apps.engine.risk.values import Intent
+from apps.engine.risk.values import EquityRecord, Intent, Limits, OrderPath, Sizing
 from apps.engine.risk.values import TradingState as EngineState
 from apps.engine.risk.words import plain
+from apps.engine.sizing import ATR_MINUTES, average_true_range
 from apps.market.models import EpochInstrument
 from apps.outbox.pace import AtMostEvery
 from apps.outbox.services import record
@@ -29,15 +31,26 @@ from apps.portfolio.models import Account
 from apps.portfolio.selectors import read_book
 from apps.portfolio.services import lock_account, reserve, save_account
 from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, RiskState, TradingState, TripCause
-from apps.risk.selectors import current_limits, earlier_orders, limits_of, marks_for, terms_of, trigger_of
+from apps.risk.selectors import (
+    bars_before,
+    current_limits,
+    earlier_orders,
+    limits_of,
+    marks_for,
+    record_of,
+    terms_of,
+    trigger_of,
+)
 from apps.risk.services.exposure import difference
 from apps.risk.services.states import state_for
+from apps.risk.services.tripping import trip_for
 from apps.risk.services.trips import trip
 from apps.signals.models import Signal
 
 log = logging.getLogger(__name__)
 
 FeedReader = Callable[[int, str], FeedAge]
+PathReader = Callable[[int], OrderPath]
 
 _complaints = AtMostEvery(10)
 
@@ -57,12 +70,15 @@ class Decided:
     assessment: Assessment | None
 
 
-def assess(*, signal_id: int, now_ms: int, feed: FeedReader) -> RiskDecision | None:
+def assess(
+    *, signal_id: int, now_ms: int, feed: FeedReader, path: PathReader, order_cap: Decimal | None = None
+) -> RiskDecision | None:
     """Decide on a signal, once. None if it was decided before, or if an exit is held until the feed is fresh.
 
-    `now_ms` is the wall clock; `feed` gives the age of a symbol's feed in an epoch.
+    `now_ms` is the wall clock; `feed` gives the age of a symbol's feed in an epoch, `path` what is known of an epoch's
+    order path; `order_cap` is the hard cap of an order's notional, None if the operator set none.
     """
-    facts = _gather(signal_id, now_ms, feed)
+    facts = _gather(signal_id, now_ms, feed, path, order_cap)
     if facts is None:
         return None
     decided = retry_tx(lambda: _decide(facts))
@@ -70,7 +86,7 @@ def assess(*, signal_id: int, now_ms: int, feed: FeedReader) -> RiskDecision | N
     return decided.decision
 
 
-def _gather(signal_id: int, now_ms: int, feed: FeedReader) -> Facts | None:
+def _gather(signal_id: int, now_ms: int, feed: FeedReader, path: PathReader, order_cap: Decimal | None) -> Facts | None:
     decisions = RiskDecision.objects.filter(signal=OuterRef("pk"), book=OuterRef("book"))
     members = EpochInstrument.objects.filter(epoch=OuterRef("session__epoch"), instrument=OuterRef("instrument"))
     signal = (
@@ -92,6 +108,8 @@ def _gather(signal_id: int, now_ms: int, feed: FeedReader) -> Facts | None:
         feed_words=age.words,
         signal_age_ms=max(now_ms - signal.ts_init, 0),
         marks=marks_for(epoch_id=epoch_id, ts_event=signal.ts_event, symbol=symbol, price=signal.price),
+        path=path(epoch_id),
+        order_cap=order_cap,
     )
     return Facts(signal, account.pk, around)
 
@@ -110,9 +128,7 @@ def _decide(facts: Facts) -> Decided:
     limits = limits_of(version)
 
     def earlier_of(intent: Intent) -> Earlier:
-        return earlier_orders(
-            account_id=account.pk, ts_event=signal.ts_event, intent=intent, duplicate_ms=limits.duplicate_ms
-        )
+        return earlier_orders(account_id=account.pk, ts_event=signal.ts_event, intent=intent, limits=limits)
 
     standing = Standing(
         trading_state=EngineState(holds),
@@ -121,12 +137,16 @@ def _decide(facts: Facts) -> Decided:
         cash=account.cash,
         book=book,
         known=MarkSet.from_json(state.marks),
+        record=record_of(state),
     )
-    ruled = decide(trigger_of(signal), terms_of(signal.instrument), facts.around, standing, limits, earlier_of)
+    around = _under_lock(facts, state, limits)
+    ruled = decide(trigger_of(signal), terms_of(signal.instrument), around, standing, limits, earlier_of)
     decision = None
     if ruled.assessment.ruling is not Ruling.HELD:
         account.sequence += 1
-        decision = _store(facts, account, state, version, ruled, holds)
+        inputs = {**around.recorded(), "state_words": words}
+        decision = _store(facts, account, state, version, ruled, holds, inputs)
+    trip_for(account=account, state=state, symbol=symbol, ruled=ruled)
     save_account(account)
     failpoint("risk.before_commit")
     return Decided(decision, ruled.assessment)
@@ -148,8 +168,28 @@ def _distrust(account: Account, state: RiskState, book: Book) -> bool:
     return True
 
 
+def _under_lock(facts: Facts, state: RiskState, limits: Limits) -> Circumstances:
+    """The circumstances with what only the account's row and its limits tell."""
+    path = replace(facts.around.path, differences=state.recon_differences, recon_words=state.recon_words)
+    around = replace(facts.around, path=path)
+    if limits.sizing is not Sizing.VOLATILITY:
+        return around
+    signal = facts.signal
+    bars = bars_before(
+        epoch_id=signal.session.epoch_id, instrument_id=signal.instrument_id, ts_event=signal.ts_event,
+        count=ATR_MINUTES + 1,
+    )  # fmt: skip
+    return replace(around, volatility=average_true_range(bars))
+
+
 def _store(
-    facts: Facts, account: Account, state: RiskState, version: RiskLimits, ruled: Ruled, holds: TradingState
+    facts: Facts,
+    account: Account,
+    state: RiskState,
+    version: RiskLimits,
+    ruled: Ruled,
+    holds: TradingState,
+    inputs: dict[str, Any],
 ) -> RiskDecision:
     signal = facts.signal
     decision = RiskDecision.objects.create(
@@ -161,6 +201,7 @@ def _store(
         reasons=[reason.value for reason in ruled.assessment.reasons],
         sentence=ruled.assessment.sentence[:300],
         checks=ruled.checks,
+        inputs=inputs,
         limits=version,
         trading_state=holds,
         equity=to_money(ruled.equity),
@@ -173,7 +214,7 @@ def _store(
     )
     if ruled.approved:
         _approve(decision, account, signal, ruled.proposal)
-    _remember(state, decision)
+    _remember(state, decision, ruled.record)
     return decision
 
 
@@ -202,16 +243,20 @@ def _approve(decision: RiskDecision, account: Account, signal: Signal, proposal:
     record("IntentApproved", intent_id=row.pk)
 
 
-def _remember(state: RiskState, decision: RiskDecision) -> None:
+def _remember(state: RiskState, decision: RiskDecision, record: EquityRecord) -> None:
     """The exposure after this decision on its marks, and the day's and the highest equity in event time."""
-    day = datetime.fromtimestamp(decision.ts_event / 1000, UTC).date()
-    if state.day is None or day > state.day:
-        state.day, state.day_start_equity = day, decision.equity
-    state.peak_equity = decision.equity if state.peak_equity is None else max(state.peak_equity, decision.equity)
+    state.day, state.day_start_equity = record.day, _money(record.day_start)
+    state.peak_equity, state.last_equity = _money(record.peak), _money(record.last)
     state.exposure = decision.exposure_after
     state.marks = decision.marks
     state.sequence = decision.sequence
-    state.save(update_fields=["day", "day_start_equity", "peak_equity", "exposure", "marks", "sequence"])
+    state.save(
+        update_fields=["day", "day_start_equity", "peak_equity", "last_equity", "exposure", "marks", "sequence"]
+    )  # fmt: skip
+
+
+def _money(amount: Decimal | None) -> Decimal | None:
+    return None if amount is None else to_money(amount)
 
 
 def _report(signal: Signal, decided: Decided) -> None:

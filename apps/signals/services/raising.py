@@ -65,6 +65,7 @@ def entry_rows(raised: RaisedSignal, instrument: Instrument, bindings: list[Sess
             median_price=None
             if median is None
             else median.scaleb(-instrument.price_decimals).quantize(Decimal("1e-12")),
+            confirmed_price=None if raised.confirmed is None else scale.price(raised.confirmed),
             unproven_minutes=raised.unproven_minutes,
             unproven_reason=raised.unproven_reason[:100],
             entry_id=raised.entry_id,

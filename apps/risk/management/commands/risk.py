@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.engine.risk.words import cents_down, plain
+from apps.engine.risk.words import cents_down
 from apps.portfolio.models import Account
 from apps.portfolio.selectors import current_session, main_account
 from apps.risk.models import Scope, TradingState
 from apps.risk.report import risk_report
-from apps.risk.services import LimitError, change_limits, parse_limits, set_trading_state
+from apps.risk.services import LimitError, change_limits, parse_limits, refuse_limits, set_trading_state
 from apps.risk.services.flattening import Flattened, flatten
-from apps.risk.services.limits import RANGES
+from apps.risk.services.limits import NAMES, limit_text
 from apps.risk.services.states import Changed, StateRefused
 
 REFUSED: Final = 2
@@ -126,12 +126,13 @@ class Command(BaseCommand):
     def _set_limits(self, account: Account, assignments: list[str], set_by: str, reason: str) -> None:
         try:
             changes = parse_limits(assignments)
+            before, after = change_limits(account_id=account.pk, changes=changes, set_by=set_by, reason=reason)
         except LimitError as error:
+            refuse_limits(account=account, asked=assignments, set_by=set_by, reason=reason, why=str(error))
             raise CommandError(str(error), returncode=REFUSED) from error
-        before, after = change_limits(account_id=account.pk, changes=changes, set_by=set_by, reason=reason)
         self.stdout.write(f"limits version {after.version} by {set_by}: {reason}")
-        for name in RANGES:
-            old, new = plain(Decimal(getattr(before, name))), plain(Decimal(getattr(after, name)))
+        for name in NAMES:
+            old, new = limit_text(before, name), limit_text(after, name)
             if old != new:
                 self.stdout.write(f"  {name:<24} {old} -> {new}")
 
