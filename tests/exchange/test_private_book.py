@@ -23,7 +23,7 @@ from workers.exchange.private.orders import BUY, ORDER_TYPES, SELL, ZERO, Deal, 
 from workers.exchange.private.terms import Top
 from workers.exchange.private.wallet import BalanceChange
 
-SPEC: Final = InstrumentSpec("BTCUSDT", "BTC", "USDT", 2, 3, maker_fee=Decimal("0.0002"), taker_fee=Decimal("0.0007"))
+SPEC: Final = InstrumentSpec("BTCUSDT", "BTC", "USDT", 2, 3, maker_fee=Decimal("0.00021"), taker_fee=Decimal("0.00071"))
 BALANCES: Final = {"USDT": Decimal(1_000), "BTC": Decimal(9), "MX": Decimal("0.05")}
 FINAL: Final = {"FILLED", "CANCELED", "PARTIALLY_CANCELED"}
 
@@ -80,7 +80,8 @@ def _play(book: Book, steps: Sequence[tuple[str, Any]]) -> None:
             top = value
             book.on_top("BTCUSDT", SPEC, value, now_ms)
         elif what == "trade":
-            book.on_trades("BTCUSDT", SPEC, [Through(*value, now_ms)])
+            side, price, size = value
+            book.on_trades("BTCUSDT", SPEC, [Through(side, price, size, now_ms)])
         elif what == "cancel":
             orders = book.open_orders()
             if value < len(orders):

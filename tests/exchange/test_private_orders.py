@@ -67,7 +67,7 @@ def test_the_size_at_the_top_is_taken_once_until_the_top_changes(exchange: Priva
     exchange.order(quantity="1.5", price="101")
     second = exchange.order(quantity="1", price="101")["orderId"]
     assert _state(exchange, second) == ("PARTIALLY_FILLED", "0.5", "50.5")
-    exchange.pin("100", "101", "2.5")
+    exchange.pin("100", "101", "2.1")
     assert _state(exchange, second) == ("FILLED", "1", "101")
 
 

@@ -132,10 +132,12 @@ def test_nobody_is_told_of_another_account_and_nothing_that_was_not_subscribed()
         async with customers() as (first, second), first.stream(DEALS) as mine, second.stream(*CHANNELS) as other:
             await first.order(quantity="1", price="101")
             await mine.collect_until(lambda got: bool(got.frames))
-            await second.order(quantity="1", price="101")
+            order_id = await second.order(quantity="1", price="101")
             await other.collect_until(lambda got: bool(got.frames_of(DEALS)))
+            assert [row.orderId for row in _bodies(other, DEALS)] == [order_id]
+            await mine.send("PING")
+            await mine.next_text()
             assert [frame.channel for frame in mine.frames] == [DEALS]
-            assert len(_bodies(other, DEALS)) == 1
 
     asyncio.run(run())
 
