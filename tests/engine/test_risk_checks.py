@@ -253,7 +253,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"exposure": D("29999.999"), "quantity": D(425)},
-        "Denied: gross exposure would be 30 425 of 30 000 USDT. 425 USDT less would pass.",
+        "Denied: gross exposure would be 30 425 of 30 000 USDT. No order would pass.",
     ),
     ({"exposure": D(31_000)}, "Denied: gross exposure would be 32 000 of 30 000 USDT. No order would pass."),
     (

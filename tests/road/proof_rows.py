@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apps.portfolio.models import Account
     from apps.signals.models import Signal
 
+OF_THE_STACK: Final = ("LEASE", "VERSION", "HEARTBEAT", "RECON", "STALE_FEED", "STALE_SIGNAL")
 KINDS: Final = ("entries", "signals", "decisions", "fills")
 Rows = dict[str, list["Row"]]
 """By kind: signals by event time (entries are some of them), decisions and ends of orders in the account's order."""
@@ -127,7 +128,7 @@ def _digest(lines: list[str]) -> str:
 
 
 def _in_event_time(rows: Rows) -> Rows:
-    """Without the two checks that look at a wall clock, which a backtest has none of."""
+    """Without the checks that look at a wall clock or at the stack's processes, which a backtest has none of."""
     kept = {kind: [_ageless(row) for row in found] for kind, found in rows.items()}
     return {kind: sorted(found, key=lambda row: (row.ts_event, row.key)) for kind, found in kept.items()}
 
@@ -135,7 +136,7 @@ def _in_event_time(rows: Rows) -> Rows:
 def _ageless(row: Row) -> Row:
     if "checks" not in row.values:
         return row
-    checks = [check for check in row.values["checks"] if check["code"] not in ("STALE_FEED", "STALE_SIGNAL")]
+    checks = [check for check in row.values["checks"] if check["code"] not in OF_THE_STACK]
     return replace(row, values={**row.values, "checks": checks})
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Final
 
 from apps.engine.money import ONE, ZERO, exact, notional
 from apps.engine.risk.values import Intent, Limits, Outcome, Reason, Verdict, View, fraction_of, share_left
 from apps.engine.risk.words import CHECK_NAMES, cents_down, cents_up, number, percent_up, six_digits
 
+CENT: Final = Decimal("0.01")
 
+
+@exact
 def at_most(
     reason: Reason, value: Decimal, limit: Decimal, *, currency: str, order: Decimal, reducing: bool, note: str = ""
 ) -> Verdict:
     """The verdict on an amount of money with an upper limit. `order` is what this order adds to `value`."""
     if value <= limit or reducing:
         return Verdict(reason, Outcome.PASSED, value, limit, note, left=None if reducing else share_left(value, limit))
-    over = value - limit
+    over = (value - limit).quantize(CENT, rounding=ROUND_CEILING)  # what is left of the order must be something
     way_out = f"{cents_up(over)} {currency} less would pass" if over < order else "No order would pass"
     words = f"{CHECK_NAMES[reason]} would be {cents_up(value)} of {cents_down(limit)} {currency}. {way_out}"
     return Verdict(reason, Outcome.FAILED, value, limit, words)
