@@ -24,8 +24,11 @@ class Alert(models.Model):
         EXPOSURE_NEAR_LIMIT = "exposure_near_limit"
         ORDER_UNKNOWN = "order_unknown"
         ORDER_ANOMALY = "order_anomaly"
+        NO_ACTIVITY = "no_activity"
+        FEW_TRADES = "few_trades"
 
     class Severity(models.TextChoices):
+        NOTICE = "notice"
         WARNING = "warning"
         CRITICAL = "critical"
 

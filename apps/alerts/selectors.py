@@ -12,9 +12,12 @@ OPEN_MAX: Final = 20
 
 
 def open_alerts() -> list[Alert]:
-    """The open ones, critical ones first, then the oldest; `OPEN_MAX` at most."""
-    rows = Alert.objects.filter(acknowledged_at=None).order_by("severity", "id")  # "critical" sorts before "warning"
-    return list(rows[:OPEN_MAX])
+    """The open ones on which somebody must act, critical ones first, then the oldest; `OPEN_MAX` at most.
+
+    A notice is no such thing: it stands in the list of alerts and is not told in the sentence.
+    """
+    rows = Alert.objects.filter(acknowledged_at=None).exclude(severity=Alert.Severity.NOTICE)
+    return list(rows.order_by("severity", "id")[:OPEN_MAX])  # "critical" sorts before "warning"
 
 
 def open_by_kind() -> dict[str, int]:

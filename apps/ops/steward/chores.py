@@ -22,6 +22,7 @@ from apps.market.models import EpochInstrument, FeedConnection, FeedEpoch, Inges
 from apps.market.selectors import closed_minute, current_epoch
 from apps.market.services.orders import exchange_orders
 from apps.market.services.transitions import copy_transitions
+from apps.ops.services.activity import watch_activity
 from apps.ops.steward.loop import Chore
 from apps.outbox.relay import publish_pending
 from apps.outbox.services import ring
@@ -59,6 +60,7 @@ class Duties:
             Chore("pass orders to the ingest", 1.0, self.pass_orders),
             Chore("keep the connections' history", 1.0, self.keep_transitions),
             Chore("record equity", 1.0, self.record_equity),
+            Chore("watch for a day without trades", 60.0, self.watch_activity),
             Chore("trim streams", 30.0, self.trim),
             Chore("heartbeat", 2.0, self.heartbeat),
         ]
@@ -147,6 +149,9 @@ class Duties:
         entries = list(unwatched.values_list("trigger_entry", flat=True))
         order = oldest_needed_entry(epoch=epoch.pk, shard=shard)
         return [streams.entry_order(entry)[0] for entry in [*entries, *([order] if order else [])]]
+
+    def watch_activity(self) -> None:
+        watch_activity(now_ms=now_ms())
 
     def heartbeat(self) -> None:
         self.writer.set(streams.heartbeat_key("steward"), now_ms(), ex=3600)
