@@ -154,6 +154,19 @@ def test_nobody_takes_more_of_a_top_than_stands_there(tops: list[Top], sizes: li
         assert {deal.price for deal in new if not deal.maker} <= {top.ask}
 
 
+def test_fees_of_many_fills_never_cost_more_than_was_held_for_them() -> None:
+    rate = Decimal("0.00071")
+    book = Book(Account("a", "k", "s", BALANCES, rate, rate), Numbers(0), Recorder().told())
+    order = book.place(Wish("BTCUSDT", BUY, "LIMIT", Decimal("100.01"), Decimal("0.03")), SPEC, None, now_ms=1)
+    trade = Through(SELL, Decimal(100), Decimal("0.01"), 2)
+    book.on_trades("BTCUSDT", SPEC, [trade] * 3)
+    # 0.000710071 is rounded up three times, 0.002130213 once.
+    assert [deal.fee for deal in order.deals] == [
+        Decimal(f"0.{digits}") for digits in ("00071008",) * 2 + ("00071006",)
+    ]
+    assert (order.status, book.wallet.locked("USDT")) == ("FILLED", 0)
+
+
 @pytest.mark.parametrize(
     ("side", "price", "trade", "filled"),
     [
