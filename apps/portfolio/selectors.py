@@ -134,8 +134,8 @@ class Worth:
         return total([self.cash, self.value])
 
 
-def worth_at(*, account: Account, before_ms: int, marks: Mapping[str, Decimal]) -> Worth:
-    """What the account was worth at an event time, at `marks` by symbol."""
+def worth_at(*, account: Account, before_ms: int | None, marks: Mapping[str, Decimal]) -> Worth:
+    """What the account was worth at an event time (None: with everything booked so far), at `marks` by symbol."""
     owned = ledger_balances(account, before_ms=before_ms)
     cash = owned.pop(account.currency, ZERO)
     symbols = symbols_by_asset(account) if owned else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,8 @@ from apps.market.rest import Rest
 from apps.market.services import feeds
 from apps.ops.services import following
 from apps.ops.services.exchange import exchange_rest
+from apps.ops.services.session_ends import end_all
+from apps.ops.stack.runtime import NAME_MAX, block_fault
 from apps.portfolio.models import TradingSession
 from apps.portfolio.services import open_account
 from apps.risk.services import install_risk
@@ -57,6 +60,8 @@ class Wanted:
     live_screener: tuple[str, int, str] | None = None  # mode, how many, quote asset; instead of the symbols
     replay_files: tuple[Path, ...] = ()
     new_session: bool = False
+    name: str = ""  # of a new session; else it is named after its time and market
+    days: int | None = None  # a block of so many days of wall time; None: until somebody stops it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,19 @@ def source_of(wanted: Wanted) -> tuple[str, str, str]:
 def end_unfit(*, tier: str, new_session: bool) -> bool:
     """End the running session, and its feed epoch with it, if another one is wanted. True if one was ended.
 
-    A session and its epoch begin together, so that everything it decides can be derived from its stream. Called before
-    a replay starts too: only the epoch that goes on says from where.
+    A session and its epoch begin together, so that everything it decides can be derived from its stream: an epoch
+    whose session has ended is not gone on with. Called before a replay starts too: only the epoch that goes on says
+    from where.
     """
-    running = TradingSession.objects.filter(ended_at__isnull=True).order_by("-id").first()
-    if running is None or (running.tier == tier and not new_session):
+    now = timezone.now()
+    running = TradingSession.objects.filter(ended_at__isnull=True).order_by("-id")
+    newest = running.first()
+    if newest is None:
+        return bool(FeedEpoch.objects.filter(ended_at__isnull=True, sessions__isnull=False).update(ended_at=now))
+    if newest.tier == tier and not new_session:
         return False
-    TradingSession.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
-    FeedEpoch.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
+    end_all(sessions=running, reason="another session was asked for", now=now)
+    FeedEpoch.objects.filter(ended_at__isnull=True).update(ended_at=now)
     return True
 
 
@@ -109,9 +119,10 @@ def prepare(wanted: Wanted, rest: Rest | None = None) -> Prepared:
     epoch, epoch_is_new, quote_asset = _follow(wanted, rest or exchange_rest(wanted.rest_url))
     running = TradingSession.objects.filter(ended_at__isnull=True, epoch=epoch).order_by("-id").first()
     if running:
-        _refuse_other_engine(running, wanted.engine_hash)
+        _refuse_other_terms(running, wanted)
         return Prepared(running, epoch_is_new, session_is_new=False)
-    TradingSession.objects.filter(ended_at__isnull=True).update(ended_at=timezone.now())
+    others = TradingSession.objects.filter(ended_at__isnull=True)
+    end_all(sessions=others, reason="a feed of its own was asked for", now=timezone.now())
     return Prepared(_begin(wanted, epoch, quote_asset), epoch_is_new, session_is_new=True)
 
 
@@ -138,9 +149,11 @@ def _follow(wanted: Wanted, exchange: Rest) -> tuple[FeedEpoch, bool, str]:
     return epoch, is_new, instruments[0].quote_asset
 
 
-def _refuse_other_engine(session: TradingSession, engine_hash: str) -> None:
+def _refuse_other_terms(session: TradingSession, wanted: Wanted) -> None:
+    if (wanted.name and wanted.name != session.name) or wanted.days is not None:
+        raise SessionRefused(f"{session.name} runs already: a name and days are those of a new one (--new-session)")
     for binding in SessionStrategy.objects.filter(session=session).select_related("version__strategy"):
-        if binding.version.engine_hash != engine_hash:
+        if binding.version.engine_hash != wanted.engine_hash:
             raise SessionRefused(
                 f"{session.name} began with other engine sources than these: start a new session (NEW_SESSION=1)"
             )
@@ -149,16 +162,26 @@ def _refuse_other_engine(session: TradingSession, engine_hash: str) -> None:
 def _begin(wanted: Wanted, epoch: FeedEpoch, quote_asset: str) -> TradingSession:
     # A wrong parameter stops the start, not the first trade.
     parameters = checked("momentum", {**MOMENTUM, **THRESHOLDS[wanted.tier]})
+    if fault := block_fault(wanted.name, wanted.days):
+        raise SessionRefused(fault)
+    now = timezone.now()
     session = TradingSession.objects.create(
-        name=f"Paper {timezone.now():%d %b %H:%M} UTC, {epoch.description}"[:100],
+        name=wanted.name or f"Paper {now:%d %b %H:%M} UTC, {epoch.description}"[:NAME_MAX],
         mode=TradingSession.Mode.PAPER,
         epoch=epoch,
         tier=wanted.tier,
         quote_asset=quote_asset,
-        config={"paper": PAPER, "strategy": "momentum", "parameters": parameters, "initial_cash": str(INITIAL_CASH)},
+        config={
+            "paper": PAPER,
+            "strategy": "momentum",
+            "parameters": parameters,
+            "initial_cash": str(INITIAL_CASH),
+            "days": wanted.days,
+        },
         seed=wanted.seed,
+        ends_at=None if wanted.days is None else now + timedelta(days=wanted.days),
     )
-    account = open_account(session=session, currency=quote_asset, initial=INITIAL_CASH, now=timezone.now())
+    account = open_account(session=session, currency=quote_asset, initial=INITIAL_CASH, now=now)
     install_risk(account=account, set_by="system", reason="defaults of a new session")
     version = version_with(
         name="momentum",

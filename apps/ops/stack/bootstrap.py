@@ -71,14 +71,19 @@ def end_unfit_session(runtime: Runtime, *, new_session: bool) -> None:
     end_unfit(tier=runtime.tier or FIRST_TIERS[runtime.mode], new_session=new_session)
 
 
-def prepare_session(runtime: Runtime) -> None:
-    """Make or continue the session that will trade. Raises Refusal with the command's own reason."""
+def prepare_session(runtime: Runtime, *, name: str = "", days: int | None = None) -> None:
+    """Make or continue the session that will trade; `name` and `days` are those of a new one.
+
+    Raises Refusal with the command's own reason.
+    """
     from django.core.management import CommandError, call_command
 
     options = ["--mode", runtime.mode, "--rest-url", str(runtime.exchange["rest_url"])]
     options += [part for path in runtime.replay_files for part in ("--replay-file", path)]
     options += ["--tier", runtime.tier] if runtime.tier else []
     options += ["--seed", str(runtime.seed)] if runtime.seed is not None else []
+    options += ["--name", name] if name else []
+    options += ["--days", str(days)] if days is not None else []
     try:
         call_command("prepare_session", *options, stdout=io.StringIO())
     except CommandError as error:

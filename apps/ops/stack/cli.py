@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -21,7 +22,7 @@ from apps.ops.embedded.home import Home, Refusal, open_home, read_home
 from apps.ops.stack import doctor, status
 from apps.ops.stack.manager import REPOSITORY, Manager
 from apps.ops.stack.progress import Progress
-from apps.ops.stack.runtime import Options, Runtime, read_runtime
+from apps.ops.stack.runtime import Options, Runtime, block_fault, read_runtime
 from apps.ops.stack.services import services
 from apps.ops.stack.start import Started, check_replay, last_lines, start_stack
 from apps.ops.stack.stop import stop_stack
@@ -29,6 +30,12 @@ from apps.ops.stack.stop import stop_stack
 EXIT_REFUSED = 2
 RESTART_SECONDS = 30
 GIVEN = ("DATABASE_URL", "REDIS_URL")
+
+
+def _ask_session(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--new-session", action="store_true", help="end the session of the last start, begin another")
+    parser.add_argument("--name", default="", help="name of a new session")
+    parser.add_argument("--days", type=int, help="a new session ends by itself after so many days")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,11 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--tier", type=str.upper, help="risk tier of the session")
     up.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8000", help="port of the pages")
     up.add_argument("--seed", type=int, help="seed of the synthetic market and of paper noise")
-    up.add_argument("--new-session", action="store_true", help="end the session of the last start and begin another")
+    _ask_session(up)
     up.add_argument("--detach", action="store_true", help="return when everything is healthy")
     command("down", _down, "stop everything and leave no process")
     restart = command("restart", _restart, "stop and start one service, or everything with the same options")
     restart.add_argument("service", nargs="?")
+    restart.add_argument("--tier", type=str.upper, help="risk tier of a new session")
+    _ask_session(restart)
     state = command("status", _status, "say what runs; exit code 0 only if all of it is healthy")
     state.add_argument("--json", action="store_true")
     state.add_argument("--line", action="store_true", help="one sentence: must I act?")
@@ -135,9 +144,11 @@ def _up(arguments: argparse.Namespace, console: Console) -> int:
     if files:
         with progress.phase("reading the recording"):
             check_replay(files)
+    _refuse_unfit(arguments)
     options = Options(
-        arguments.mode, arguments.port, files, arguments.speed, arguments.tier, arguments.seed, arguments.new_session
-    )
+        arguments.mode, arguments.port, files, arguments.speed, arguments.tier, arguments.seed, arguments.new_session,
+        arguments.name, arguments.days,
+    )  # fmt: skip
     given = {name: os.environ[name] for name in GIVEN if os.environ.get(name)}
     home = open_home(data_directory())
     signal.signal(signal.SIGTERM, _interrupt)
@@ -150,6 +161,12 @@ def _up(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.detach:
         return 0 if started.status.healthy else 1
     return _stay(home, started.runtime, console)
+
+
+def _refuse_unfit(arguments: argparse.Namespace) -> None:
+    """Before anything is touched."""
+    if fault := block_fault(arguments.name, arguments.days):
+        raise Refusal(fault)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -213,14 +230,17 @@ def _down(_arguments: argparse.Namespace, console: Console) -> int:
 def _restart(arguments: argparse.Namespace, console: Console) -> int:
     home, runtime = _running()
     if arguments.service is None:
+        options = _again(arguments, runtime)
         with _only_one(home):
             stop_stack(home, runtime)
             urls = {"DATABASE_URL": (runtime.postgres_port, runtime.database_url)}
             urls["REDIS_URL"] = (runtime.valkey_port, runtime.redis_url)
             given = {name: url for name, (port, url) in urls.items() if port is None}
             progress = Progress(console)
-            _announce(started := start_stack(open_home(home.root), runtime.options, runtime, given, progress), progress)
+            _announce(started := start_stack(open_home(home.root), options, runtime, given, progress), progress)
         return 0 if started.status.healthy else 1
+    if arguments.new_session:
+        raise Refusal("a new session begins with everything: leave out the service")
     chosen = [one for one in services(runtime) if one.name == arguments.service]
     if not chosen:
         names = ", ".join(one.name for one in services(runtime))
@@ -236,6 +256,17 @@ def _restart(arguments: argparse.Namespace, console: Console) -> int:
             time.sleep(0.1)
     console.print(f"{arguments.service} runs again")
     return 0
+
+
+def _again(arguments: argparse.Namespace, runtime: Runtime) -> Options:
+    """The options of the last start; with a new session what was asked of that."""
+    _refuse_unfit(arguments)
+    if arguments.new_session:
+        tier = arguments.tier or runtime.tier
+        return replace(runtime.options, tier=tier, new_session=True, name=arguments.name, days=arguments.days)
+    if arguments.name or arguments.days is not None or arguments.tier:
+        raise Refusal("a name, days and a tier are those of a new session: say --new-session")
+    return runtime.options
 
 
 # --- status, logs, doctor ---------------------------------------------------------------------------------------------

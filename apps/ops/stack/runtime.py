@@ -21,6 +21,19 @@ FILE_NAME = "runtime.json"
 SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107, and the manager adds a suffix while it starts
 
 
+NAME_MAX = 100
+DAYS_MAX = 365
+
+
+def block_fault(name: str, days: int | None) -> str:
+    """What is wrong with the name or the length of a new session; empty if nothing is."""
+    if len(name) > NAME_MAX or name != " ".join(name.split()):
+        return f"a session's name has at most {NAME_MAX} characters, and words one space apart"
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        return f"a block has 1 to {DAYS_MAX} days, not {days}"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the person at the terminal asked for."""
@@ -31,7 +44,9 @@ class Options:
     speed: float | None = None
     tier: str | None = None
     seed: int | None = None
-    new_session: bool = False  # asked once, not remembered
+    new_session: bool = False  # this and what follows is asked once, not remembered
+    name: str = ""
+    days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def start_stack(
     with progress.phase("settings and addresses"):
         runtime = _plan(home, options, previous, given)
     try:
-        credentials = _start(Manager(home, runtime), progress, new_session=options.new_session)
+        credentials = _start(Manager(home, runtime), progress, options)
         return Started(runtime, credentials, _wait_until_healthy(home, runtime, progress))
     except BaseException:
         stop_stack(home, runtime)
@@ -85,13 +85,13 @@ def _plan(home: Home, options: Options, previous: Runtime | None, given: dict[st
     return runtime
 
 
-def _start(manager: Manager, progress: Progress, *, new_session: bool) -> dict[str, Any]:
+def _start(manager: Manager, progress: Progress, options: Options) -> dict[str, Any]:
     home, runtime = manager.home, manager.runtime
     with progress.phase("PostgreSQL and Valkey"):
         _start_servers(manager)
     with progress.phase("migrations"):
         bootstrap.migrate()
-        bootstrap.end_unfit_session(runtime, new_session=new_session)
+        bootstrap.end_unfit_session(runtime, new_session=options.new_session)
     everything = services(runtime)
     manager.start_services(one for one in everything if one.stage == EXCHANGE)
     with progress.phase("static files and staff user"):
@@ -102,7 +102,7 @@ def _start(manager: Manager, progress: Progress, *, new_session: bool) -> dict[s
         with progress.phase("local exchange"):
             _wait_for_exchange(manager)
     with progress.phase("trading session"):
-        bootstrap.prepare_session(runtime)
+        bootstrap.prepare_session(runtime, name=options.name, days=options.days)
         bootstrap.close_connections()
     manager.start_services(one for one in everything if one.stage == WORKERS)
     with progress.phase("workers"):

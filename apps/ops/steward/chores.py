@@ -23,6 +23,7 @@ from apps.market.selectors import closed_minute, current_epoch
 from apps.market.services.orders import exchange_orders
 from apps.market.services.transitions import copy_transitions
 from apps.ops.services.activity import watch_activity
+from apps.ops.services.session_ends import end_due
 from apps.ops.steward.loop import Chore
 from apps.outbox.relay import publish_pending
 from apps.outbox.services import ring
@@ -60,6 +61,7 @@ class Duties:
             Chore("pass orders to the ingest", 1.0, self.pass_orders),
             Chore("keep the connections' history", 1.0, self.keep_transitions),
             Chore("record equity", 1.0, self.record_equity),
+            Chore("end sessions whose time is over", 1.0, self.end_sessions),
             Chore("watch for a day without trades", 60.0, self.watch_activity),
             Chore("trim streams", 30.0, self.trim),
             Chore("heartbeat", 2.0, self.heartbeat),
@@ -129,6 +131,10 @@ class Duties:
         marks = closes_at(epoch_id=session.epoch_id, minute=minute)
         for account in Account.objects.filter(session=session):
             record_equity(account=account, minute=minute, marks=marks)
+
+    def end_sessions(self) -> None:
+        """A block of days that is over opens nothing more and ends with its last position."""
+        end_due(now=timezone.now())
 
     def trim(self) -> None:
         """Drop entries that every reader has passed by 15 minutes: the drain, exit searches, open paper orders."""

@@ -36,7 +36,11 @@ Calls = Mapping[str, list[ExitCall]]  # stream entry -> the calls that its trade
 def refresh(warm: WarmShard) -> dict[int, Position] | None:
     """Positions of this shard that need an exit, by id; None if no portfolio has changed since the last look."""
     accounts = Account.objects.filter(session__in=[session.pk for session in sessions_of(warm)])
-    epochs = dict(accounts.values_list("pk", "portfolio_epoch"))
+    rows = list(accounts.values_list("pk", "portfolio_epoch", "session_id", "session__ended_at"))
+    ended = {session_id for _, _, session_id, ended_at in rows if ended_at is not None}
+    if ended:  # they raise nothing any more; what their strategies remember goes on unused until the next start
+        warm.bindings = [binding for binding in warm.bindings if binding.session_id not in ended]
+    epochs = {pk: epoch for pk, epoch, session_id, _ in rows if session_id not in ended}
     if epochs == warm.portfolio_epochs:
         return None
     warm.portfolio_epochs = epochs

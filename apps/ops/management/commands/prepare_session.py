@@ -27,6 +27,8 @@ class Command(BaseCommand):
         parser.add_argument("--rest-url", default=settings.RUNTIME.get("exchange", {}).get("rest_url"))
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--new-session", action="store_true", help="end the running session and begin another")
+        parser.add_argument("--name", default="", help="of a new session")
+        parser.add_argument("--days", type=int, help="a new session ends by itself after so many days")
 
     def handle(self, *_: Any, **options: Any) -> None:
         wanted = Wanted(
@@ -40,6 +42,8 @@ class Command(BaseCommand):
             seed=options["seed"],
             replay_files=tuple(options["replay_file"]),
             new_session=options["new_session"],
+            name=options["name"],
+            days=options["days"],
         )
         try:
             made = prepare(wanted)
