@@ -16,6 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.engine.tiers import LADDER, Tier, applies_to
 from apps.portfolio.models import MAIN_BOOK
+from apps.risk.admin_states import StateActions, scopes_words, trips_words
 from apps.risk.models import (
     LimitsRefusal,
     OrderIntent,
@@ -157,7 +158,9 @@ class LimitsRefusalAdmin(Record):
 
 
 @admin.register(RiskState)
-class RiskStateAdmin(Record):
+class RiskStateAdmin(StateActions, Record):
+    actions_detail = ["halt", "reduce", "resume", "flatten"]
+    road = [named(scopes_words, "scopes", "Not active"), named(trips_words, "trips", "Open trips")]
     list_display = [
         "__str__",
         "account",

@@ -236,6 +236,22 @@ class RiskStateChange(models.Model):
         return f"{self.from_state} -> {self.to_state} by {self.set_by}"
 
 
+class StateRefusal(models.Model):
+    """A change of a trading state that somebody asked for and that was refused: nothing was changed. Append only."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="refused_states")
+    asked = models.CharField(max_length=8, help_text="the state, or what was pressed")
+    scope = models.CharField(max_length=8, choices=Scope.choices, default=Scope.ACCOUNT)
+    subject = models.CharField(max_length=40, blank=True, default="")
+    set_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200, blank=True)
+    why = models.CharField(max_length=300, help_text="it was refused")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.asked} refused: {self.why}"
+
+
 class TierChange(models.Model):
     """Every move of a tier, with what it was made on, and from which event minute on the new thresholds judge."""
 

@@ -16,6 +16,7 @@ from apps.risk.models import OrderIntent, RiskDecision
 from apps.signals.models import Signal
 from tests import factories
 from tests.factories.odd import OrderAnomalyFactory
+from tests.factories.states import BreakerTripFactory, ScopedStateFactory, StateRefusalFactory
 
 CHECKS = [
     {"code": "CASH", "value": "425.10", "limit": "60000", "passed": True, "note": ""},
@@ -124,6 +125,9 @@ def make_everything() -> Road:
     factories.CorrectionFactory.create(account=road.account)
     factories.SessionReportFactory.create(session=road.session)
     factories.RiskStateChangeFactory.create(account=road.account)
+    ScopedStateFactory.create(account=road.account)
+    BreakerTripFactory.create(account=road.account)
+    StateRefusalFactory.create(account=road.account)
     factories.TierChangeFactory.create(binding=road.session.strategies.get())
     factories.ParameterScheduleFactory.create(session=road.session, base=road.signal.strategy_version)
     factories.StrategyFailureFactory.create(session=road.session, base=road.signal.strategy_version)

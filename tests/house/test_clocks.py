@@ -36,6 +36,7 @@ MAY_READ_THE_WALL_CLOCK = {
     "workers/exchange/log.py": "stamps of log lines",
     "apps/live/frame.py": "door of the pages",
     "apps/backtest/admin.py": "door of the pages",
+    "apps/risk/admin_states.py": "door of the pages",
     "cdb_project/celery.py": "stamp: a worker's heartbeat",
     "apps/execution/admin_reconciliation.py": "door of the pages",
     "apps/ops/": "shows ages, starts sessions",

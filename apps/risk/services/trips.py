@@ -112,28 +112,36 @@ def trip_account(
 
 
 def cause_gone(
-    *, account_id: int, cause: TripCause, words: str, scope: Scope = Scope.ACCOUNT, subject: str = ""
+    *,
+    account_id: int,
+    cause: TripCause,
+    words: str,
+    scope: Scope = Scope.ACCOUNT,
+    subject: str = "",
+    keep: bool = False,
 ) -> list[BreakerTrip]:
     """Whoever watches a cause sees that it is gone: trips that clear themselves are cleared, the others may be resumed.
 
-    Cheap if no such trip is open: then no lock is taken. Returns the trips that were cleared.
+    With `keep`, all of them wait for a person. Cheap if no such trip is open: then no lock is taken. Returns the trips
+    that were cleared.
     """
-    rows = BreakerTrip.objects.filter(
-        account_id=account_id, cause=cause, scope=scope, subject=subject, cleared_at=None, gone_at=None
-    )
+    rows = BreakerTrip.objects.filter(account_id=account_id, cause=cause, scope=scope, subject=subject, cleared_at=None)
     if not rows.exists():
         return []
 
     def note() -> list[BreakerTrip]:
         account = lock_account(account_id)
-        cleared = clear_trips(account=account, state=state_of(account, scope, subject), cause=cause, words=words)
+        state = state_of(account, scope, subject)
+        cleared = clear_trips(account=account, state=state, cause=cause, words=words, keep=keep)
         save_account(account)
         return cleared
 
     return retry_tx(note)
 
 
-def clear_trips(*, account: Account, state: StateRow, cause: TripCause, words: str) -> list[BreakerTrip]:
+def clear_trips(
+    *, account: Account, state: StateRow, cause: TripCause, words: str, keep: bool = False
+) -> list[BreakerTrip]:
     """`cause_gone` for a caller that holds the account's lock and saves the account."""
     scope, subject = (Scope.ACCOUNT, "") if isinstance(state, RiskState) else (Scope(state.scope), state.subject)
     cleared = []
@@ -141,7 +149,7 @@ def clear_trips(*, account: Account, state: StateRow, cause: TripCause, words: s
         if row.cause != cause:
             continue
         note_gone(row)
-        if clears_itself(row):
+        if not keep and clears_itself(row):
             clear(row, by=SYSTEM, reason=words)
             settle(kind=Alert.Kind.BREAKER_TRIPPED, subject=_subject(row), by=SYSTEM, reason=words)
             cleared.append(row)

@@ -17,9 +17,11 @@ from apps.portfolio.selectors import current_session, main_account
 from apps.risk.models import Scope, TradingState
 from apps.risk.report import risk_report
 from apps.risk.services import LimitError, change_limits, parse_limits, refuse_limits, set_trading_state
-from apps.risk.services.flattening import Flattened, flatten
+from apps.risk.services.flattening import flatten
 from apps.risk.services.limits import NAMES, limit_text
-from apps.risk.services.states import Changed, StateRefused
+from apps.risk.services.refusals import refuse_state
+from apps.risk.services.states import StateRefused
+from apps.risk.words import meaning, sold_words
 
 REFUSED: Final = 2
 REASON_MAX: Final = 200
@@ -108,7 +110,7 @@ class Command(BaseCommand):
                 account_id=account.pk, to_state=to_state, set_by=set_by, reason=reason, scope=scope, subject=subject
             )
         except StateRefused as refused:
-            raise CommandError(f"refused: {refused}", returncode=REFUSED) from refused
+            raise _refused(account, to_state, refused, set_by, reason, (scope, subject)) from refused
         about = f"{subject}: " if subject else ""
         if done.change is None:
             self.stdout.write(f"{about}{to_state} already; nothing changed")
@@ -120,7 +122,7 @@ class Command(BaseCommand):
         try:
             done = flatten(account_id=account.pk, set_by=set_by, reason=reason, now_ms=time.time_ns() // 1_000_000)
         except StateRefused as refused:
-            raise CommandError(f"refused: {refused}", returncode=REFUSED) from refused
+            raise _refused(account, "flatten", refused, set_by, reason, (Scope.ACCOUNT, "")) from refused
         self.stdout.write(sold_words(done))
 
     def _set_limits(self, account: Account, assignments: list[str], set_by: str, reason: str) -> None:
@@ -167,33 +169,20 @@ def reason_given(text: str) -> str:
     return reason
 
 
+def _refused(
+    account: Account, asked: str, refused: StateRefused, set_by: str, reason: str, about: tuple[Scope, str]
+) -> CommandError:
+    """Keep the refusal, and say it in one line."""
+    refuse_state(
+        account=account, asked=asked, set_by=set_by, reason=reason, why=str(refused), scope=about[0], subject=about[1]
+    )  # fmt: skip
+    return CommandError(f"refused: {refused}", returncode=REFUSED)
+
+
 def _scope(options: dict[str, Any]) -> tuple[Scope, str]:
     if options["strategy"]:
         return Scope.STRATEGY, options["strategy"]
     return (Scope.SYMBOL, options["symbol"]) if options["symbol"] else (Scope.ACCOUNT, "")
-
-
-def sold_words(done: Flattened) -> str:
-    """What a flatten did, for a person."""
-    count, rest = len(done.raised), done.on_the_way
-    words = f"{done.change.from_state} -> {done.change.to_state}: nothing is opened any more. " if done.change else ""
-    words += f"{count} position{'' if count == 1 else 's'} will be sold"
-    return words + (f"; {rest} already on the way." if rest else ".")
-
-
-def meaning(state: TradingState, done: Changed) -> str:
-    """What a change of state means now, for a person."""
-    positions, brought_back = done.open_positions, done.exits_brought_back
-    held = f"{positions} open position{'' if positions == 1 else 's'}"
-    back = f" {brought_back} denied while halted will be raised again." if brought_back else ""
-    if not done.all_left:
-        back += " An order that was just leaving has not been answered yet: look at the orders."
-    if state == TradingState.HALTED:
-        until = "without stop, target or time limit until you act"
-        return f"Nothing is sent any more, exits neither: {held} {until}.{back}"
-    if state == TradingState.REDUCING:
-        return f"Nothing is opened any more; exits go on for {held}.{back}"
-    return f"Trading goes on within the limits, with {held}.{back}"
 
 
 def _money(amount: str) -> str:
