@@ -47,11 +47,21 @@ def book_entry(
         trailing_stop_pct=plan.trailing_stop_pct,
         exit_on_signal=plan.exit_on_signal,
     )
+    if position.status == Position.Status.CLOSED:
+        _open_again(position, fill.ts_event)
     _apply(position, fill)
     stop, target = stop_and_target(position.entry_price, plan.stop_loss_pct, plan.take_profit_pct)
     position.stop_price, position.target_price = stop, target if plan.take_profit_pct else ZERO
     _book(account, position, reference, fill)
     return position
+
+
+def _open_again(position: Position, ts_event: int) -> None:
+    """A fill of the entry came after the exit: what it brings is held, and its exit gets a key of its own."""
+    position.status, position.closed_ts = Position.Status.OPEN, None
+    position.exit_attempts += 1
+    position.retry_ts = max(position.retry_ts, ts_event)
+    position.due_ts = max(position.due_ts, ts_event)
 
 
 def book_exit(*, account: Account, position: Position, reference: str, fill: Fill) -> None:
