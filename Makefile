@@ -7,6 +7,8 @@ TIER ?=
 SEED ?=
 SEEDS ?= 300
 SIGNALS ?= 10000
+ROW ?=
+WRITE ?=
 HOURS ?= 1
 FACTOR ?= 1
 DETACH ?=
@@ -28,7 +30,7 @@ STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fuzz fmt bench lock
-.PHONY: storm faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies
+.PHONY: faults storm faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies
 
 help: ## This list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -73,6 +75,10 @@ fuzz: install-dev ## Damaged frames through the decoder and the checks [N=100000
 
 test-road: install-dev ## Whole stacks, replays, kills (long)
 	@$(RUN) $(BIN)/pytest -m road $(ARGS)
+
+faults: install-dev ## Every row of the fault matrix on real processes [SEEDS=1, or SEED=7 for one; ROW=P4; WRITE=1]
+	@$(RUN) $(BIN)/python -m tests.faults.matrix $(if $(SEED),--seed $(SEED),--seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS))) \
+		$(if $(ROW),--row $(ROW)) $(if $(WRITE),--write) $(ARGS)
 
 faults-feed: install-dev ## Seeded faults of the feed, judged by ground truth [SEEDS=300, or SEED=7 for one]
 	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)

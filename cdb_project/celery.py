@@ -18,7 +18,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutdown
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_ready, worker_shutdown
 
 from apps.engine import timeouts
 from cdb_project.env import exit_on_wrong_setting
@@ -36,7 +36,7 @@ HOUR_SECONDS = 3600
 
 
 def build() -> Celery:
-    application = Celery("cdb")
+    application = Celery("cdb", task_cls="cdb_project.redelivery:BoundedTask")
     application.config_from_object("django.conf:settings", namespace="CELERY")
     application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}
     application.conf.beat_schedule = {
@@ -77,6 +77,17 @@ def keep_django_logging(**_: Any) -> None:
     from django.conf import settings
 
     logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_init.connect
+def refuse_other_schema(**_: Any) -> None:
+    """A worker of another version must not write: one line and exit code 2."""
+    from apps.ops.schema import differing_schema
+
+    words = differing_schema()
+    if words:
+        print(f"cdb: {words}", file=sys.stderr)
+        sys.exit(2)
 
 
 @worker_process_init.connect

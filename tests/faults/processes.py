@@ -84,14 +84,14 @@ class Valkey:
     def __init__(self, program: Path, port: int, folder: Path) -> None:
         folder.mkdir()
         self._program = program
-        self._folder = folder
-        self._port = port
+        self.folder = folder
+        self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
         self._child: Child | None = None
 
     def start(self) -> None:
-        options = ["--port", str(self._port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
-        self._child = Child([str(self._program), *options, "--dir", str(self._folder)], self._folder / "valkey.log")
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
+        self._child = Child([str(self._program), *options, "--dir", str(self.folder)], self.folder / "valkey.log")
         wait_until("Valkey answers", self.answers, seconds=20, every=0.02)
 
     def kill(self) -> None:

@@ -1,0 +1,337 @@
+"""Rows P1 to P14: processes that are killed at every numbered point, stand still, run away, or are there twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Final
+
+import psutil
+import websocket
+from celery import Celery
+
+from apps.engine import timeouts
+from tests.faults.matrix_road import Road, through
+from tests.faults.matrix_rows import Row, ask, frozen
+from tests.faults.processes import wait_until
+
+DRAIN_POINTS: Final = (
+    "drain.before_lock", "drain.after_lock", "drain.after_read", "drain.before_commit", "drain.after_commit",
+    "drain.before_ack",
+)  # fmt: skip
+SENDER_POINTS: Final = (
+    "sender.before_submitting", "sender.after_submitting", "sender.at_venue", "sender.after_reply",
+)  # fmt: skip
+ORDER_SECONDS: Final = 90  # within which some signals are raised
+
+
+def armed(*points: str, at: int) -> str:
+    return ",".join(f"{point}:{at}" for point in points)
+
+
+def p1(road: Road, dice: random.Random) -> None:
+    """An ingest that dies with frames in its hands: the gap is declared."""
+    before = road.one("SELECT count(*) FROM market_coverage")
+    road.start_service("ingest", armed("ingest.recv", at=17 + dice.randrange(20)))
+    road.fired("ingest.recv")
+    road.recovered()
+    wait_until(
+        "the gap is declared", lambda: road.one("SELECT count(*) FROM market_coverage") > before, seconds=30
+    )  # fmt: skip
+
+
+def p2(road: Road, dice: random.Random) -> None:
+    road.start_service("ingest", armed("ingest.appended", at=17 + dice.randrange(20)))
+    road.fired("ingest.appended")
+    tails = road.tails()
+
+    def read() -> bool:
+        seen = dict(road.sql("SELECT shard, seenthrough FROM market_shardcursor"))
+        return all(_ms(seen[shard]) >= _ms(tail) for shard, tail in tails.items())
+
+    wait_until("the entry that nobody was woken for is read", read, seconds=20)
+
+
+def p3(road: Road, dice: random.Random) -> None:
+    """Replies of Redis are lost, again and again: what was appended is not appended twice (verify, I2)."""
+    for _ in range(8):
+        road.redis_proxy.cut_after(dice.randrange(4), "down")
+        time.sleep(dice.uniform(0.2, 1.0))
+    road.redis_proxy.heal()
+
+
+def p4(road: Road, dice: random.Random) -> None:
+    """A drain dies at six points one after the other, and its connection inside COMMIT."""
+    road.start_service("drain", armed(*DRAIN_POINTS, at=2 + dice.randrange(4)))
+    road.fired(*DRAIN_POINTS, seconds=110)
+    _end_in_commit(road)
+
+
+def _end_in_commit(road: Road) -> None:
+    """Make the commits of cursors slow, and end the session of one that is inside."""
+    road.sql(
+        """CREATE OR REPLACE FUNCTION faults_slow() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END $$;
+           CREATE CONSTRAINT TRIGGER faults_slow AFTER UPDATE ON market_shardcursor
+           DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION faults_slow()"""
+    )
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'"
+    try:
+        wait_until("a commit is ended", lambda: road.sql(ended), seconds=30, every=0.05)
+    finally:
+        road.sql("DROP TRIGGER faults_slow ON market_shardcursor")
+
+
+def p5(road: Road, dice: random.Random) -> None:
+    points = ("risk.after_lock", "risk.before_commit")
+    road.start_service("trade", armed(*points, at=1 + dice.randrange(2)))
+    road.fired(*points, seconds=ORDER_SECONDS)
+
+
+def p6(road: Road, _dice: random.Random) -> None:
+    """The sender dies before and after SUBMITTING is committed, and before and after the reply: one order each time."""
+    road.start_service("trade", armed(*SENDER_POINTS, at=1))
+    road.fired(*SENDER_POINTS, seconds=ORDER_SECONDS)
+    stuck = "SELECT count(*) FROM execution_order WHERE status IN ('SUBMITTING', 'UNKNOWN')"
+    wait_until("no order is left UNKNOWN", lambda: road.one(stuck) == 0, seconds=60)
+
+
+def p7(road: Road, _dice: random.Random) -> None:
+    """Whoever publishes dies between publishing and marking: first the drain, then the relay that takes over."""
+    road.start_service("steward", armed("outbox.after_publish", at=1))
+    road.start_service("drain", armed("outbox.after_publish", at=1))
+    road.fired("outbox.after_publish", seconds=ORDER_SECONDS)
+    road.fired("outbox.after_publish", seconds=ORDER_SECONDS)
+
+
+def p8(road: Road, _dice: random.Random) -> None:
+    """Beat is killed, there twice, and stands still: its slots go on."""
+    road.start_service("beat")
+    _beats(road)
+    road.start_service("beat")
+    road.start_service("beat-2")
+    _beats(road)
+    with frozen(road.children["beat"].popen.pid):
+        time.sleep(timeouts.BROKER_SOCKET_SECONDS)
+    _beats(road)
+    doubled = road.sql("SELECT account_id, minute FROM portfolio_equitypoint GROUP BY 1, 2 HAVING count(*) > 1")
+    ask(not doubled, f"slots had their effect twice: {doubled[:3]}")
+    for name in ("beat", "beat-2"):
+        road.stop_service(name)
+
+
+def _beats(road: Road) -> None:
+    now_ms = time.time_ns() // 1_000_000
+
+    def later() -> bool:
+        with road.redis() as client:
+            value: Any = client.get("heartbeat:beat")
+        return value is not None and int(value) > now_ms
+
+    wait_until("beat is heard", later, seconds=60)
+
+
+class Screen:
+    """A browser's end of the live socket: connects again, and notes what it was sent."""
+
+    def __init__(self, road: Road) -> None:
+        self._url = f"ws://127.0.0.1:{road.ports['web']}/ws/live/"
+        self._origin = f"http://127.0.0.1:{road.ports['web']}"
+        self._cookie = road.session["cookie"]
+
+    def first(self, seconds: float) -> dict[str, Any]:
+        """The first snapshot after connecting again."""
+
+        def snapshot() -> dict[str, Any] | None:
+            try:
+                self.socket = websocket.create_connection(
+                    self._url, timeout=10, cookie=self._cookie, origin=self._origin
+                )
+                return self.next("snapshot")
+            except (OSError, websocket.WebSocketException):
+                return None
+
+        found: dict[str, Any] = wait_until("a snapshot is shown", snapshot, seconds=seconds, every=0.3)
+        return found
+
+    def next(self, kind: str) -> dict[str, Any]:
+        while True:
+            frame: dict[str, Any] = json.loads(self.socket.recv())
+            if frame["type"] != "heartbeat":
+                self.socket.send(json.dumps({"ack": frame["seq"]}))
+            if frame["type"] == kind:
+                return frame
+
+    def silent_for(self, seconds: float) -> bool:
+        """Nothing at all comes for so long."""
+        self.socket.settimeout(seconds)
+        try:
+            while True:
+                self.socket.recv()
+        except websocket.WebSocketTimeoutException:
+            return True
+        finally:
+            self.socket.settimeout(30)
+
+
+def p9(road: Road, _dice: random.Random) -> None:
+    """The web process is killed: a browser gets a snapshot of now from its successor."""
+    _serve(road)
+    screen = Screen(road)
+    before = screen.first(60)
+    road.start_service("web")
+    after = screen.first(60)
+    ask(after["server_ms"] > before["server_ms"], "the snapshot after the kill is not newer")
+    road.stop_service("web")
+
+
+def p10(road: Road, _dice: random.Random) -> None:
+    """The pusher stands still: the browser hears nothing and says so by its own timer; afterwards ages are true."""
+    _serve(road)
+    screen = Screen(road)
+    screen.first(60)
+    with frozen(road.children["web"].popen.pid):
+        quiet = screen.silent_for(timeouts.BROWSER_DELAYED_SECONDS - 1)
+    ask(quiet, "a process that stands still was heard")
+    told = screen.next("heartbeat")
+    age_ms = abs(time.time_ns() // 1_000_000 - told["server_ms"])
+    ask(age_ms < 60_000, f"the first heartbeat afterwards is {age_ms} ms off")
+    road.stop_service("web")
+
+
+def _serve(road: Road) -> None:
+    road.home.root.joinpath("static").mkdir(exist_ok=True)
+    road.start_service("web")
+    health = f"http://127.0.0.1:{road.ports['web']}/health"
+
+    def answers() -> bool:
+        try:
+            urllib.request.urlopen(health, timeout=5).close()
+        except urllib.error.HTTPError:
+            return True  # not healthy is an answer too
+        except OSError:
+            return False
+        return True
+
+    wait_until("the pages answer", answers, seconds=60, every=0.3)
+
+
+def p11(road: Road, dice: random.Random) -> None:
+    """kill -9 of everything, servers too; started again in any order."""
+    names = ["drain", "trade", "steward", "ingest"]
+    for name in names:
+        road.stop_service(name)
+    road.valkey.kill()
+    road.database.stop("kill")
+    starts = [*names, "valkey", "database"]
+    dice.shuffle(starts)
+    for name in starts:
+        {"valkey": road.valkey.start, "database": road.database.start}.get(
+            name,
+            lambda name=name: road.start_service(name),
+        )()
+    modes = road.sql("SELECT DISTINCT mode FROM portfolio_tradingsession WHERE ended_at IS NULL")
+    ask(modes == [("PAPER",)], f"after the start the mode is {modes}")
+
+
+def p12(road: Road, _dice: random.Random) -> None:
+    """A task that takes all memory: its child dies, the worker does not, and it is not tried for ever."""
+    _worker_for_tests(road)
+    for process in psutil.Process(road.children["test"].popen.pid).children():
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (900 * 2**20, 900 * 2**20))
+    main = road.children["test"].popen.pid
+    _send(road, "test.devour")
+    log = road.children["test"].log
+    wait_until("it ran out of memory", lambda: "MemoryError" in log.read_text(errors="replace"), seconds=60)
+    _send(road, "ops.answer", name="after-devour", engine=False)
+    _heard(road, "after-devour")
+    ask(road.children["test"].popen.pid == main, "the worker itself ended")
+    _killed_again_and_again(road)
+    road.stop_service("test")
+
+
+def _killed_again_and_again(road: Road) -> None:
+    """A task whose child is killed each time, as the kernel does: after two more tries it is given up."""
+    log = road.children["test"].log
+    tries = 0
+    _send(road, "test.circle")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and "given up" not in log.read_text(errors="replace"):
+        for process in psutil.Process(road.children["test"].popen.pid).children():
+            if process.cpu_percent(0.3) > 1:
+                process.kill()
+                tries += 1
+    ask("given up" in log.read_text(errors="replace"), f"it was tried {tries} times and never given up")
+
+
+def p13(road: Road, _dice: random.Random) -> None:
+    """A task that never ends and hears nothing: the hard limit ends it, and what waits behind it goes on."""
+    _worker_for_tests(road)
+    began = time.monotonic()
+    _send(road, "test.circle")
+    _send(road, "ops.answer", name="after-circle", engine=False)
+    _heard(road, "after-circle")
+    taken = time.monotonic() - began
+    ask(taken < timeouts.CELERY_HARD_LIMIT_SECONDS + 15, f"what waited behind it was done after {taken:.0f} s")
+    road.stop_service("test")
+
+
+def p14(road: Road, _dice: random.Random) -> None:
+    """A worker without file descriptors to spare: it degrades, does not end in a loop, and gets well."""
+    main = psutil.Process(road.children["trade"].popen.pid)
+    exits = road.exits["trade"]
+    family = [main, *main.children(recursive=True)]
+    usual = [resource.prlimit(process.pid, resource.RLIMIT_NOFILE) for process in family]
+    for process in family:
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.num_fds(), usual[0][1]))
+    road.redis_proxy.reset()
+    time.sleep(8)
+    ask(road.exits["trade"] - exits <= 2, f"it was started {road.exits['trade'] - exits} times in 8 s")
+    for process, limit in zip(family, usual, strict=True):
+        if process.is_running():
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limit)
+
+
+def _worker_for_tests(road: Road) -> None:
+    road.start_service("test")
+    _send(road, "ops.answer", name="test", engine=False)
+    _heard(road, "test")
+
+
+def _send(road: Road, task: str, **kwargs: Any) -> None:
+    with Celery("matrix", broker=through(road.valkey.url, road.redis_proxy.port), set_as_current=False) as client:
+        client.send_task(task, kwargs=kwargs, queue="test", ignore_result=True)
+
+
+def _heard(road: Road, name: str) -> None:
+    def answered() -> bool:
+        with road.redis() as client:
+            return client.get(f"heartbeat:{name}") is not None
+
+    wait_until(f"{name} was answered", answered, seconds=90, every=0.2)
+
+
+def _ms(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
+
+
+ROWS: Final = (
+    Row("P1", "ingest killed after receiving, before appending", p1, 10),
+    Row("P2", "ingest killed after appending, before waking", p2, 10),
+    Row("P3", "replies to the ingest's appends lost", p3),
+    Row("P4", "drain killed at six points, and its session inside COMMIT", p4),
+    Row("P5", "decision killed between lock and commit", p5),
+    Row("P6", "sender killed before and after SUBMITTING, before and after the reply", p6, 10),
+    Row("P7", "publisher and relay killed between publishing and marking", p7),
+    Row("P8", "beat killed, twice, and standing still", p8),
+    Row("P9", "web process killed under a browser", p9),
+    Row("P10", "pusher standing still", p10),
+    Row("P11", "kill -9 of everything, started in any order", p11, 30),
+    Row("P12", "a task that takes all memory; a task whose child is killed each time", p12),
+    Row("P13", "a task that never ends", p13, 25),
+    Row("P14", "no file descriptors left", p14),
+)

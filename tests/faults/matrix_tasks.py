@@ -1,0 +1,26 @@
+"""Tasks that behave badly, for the rows that need some. Only workers of the fault matrix know them."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+STEP_BYTES = 16 * 2**20
+
+
+@shared_task(name="test.devour")
+def devour() -> None:
+    """Take memory until there is none."""
+    taken = []
+    while True:
+        taken.append(b"x" * STEP_BYTES)
+
+
+@shared_task(name="test.circle")
+def circle() -> None:
+    """Never end, and never listen."""
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:  # noqa: BLE001, S110  (the soft limit's exception too is not heard)
+            pass
