@@ -46,8 +46,8 @@ from apps.risk.services.watchdog import (
 )
 from apps.risk.services.ways_back import WAYS_BACK
 from apps.signals.models import Signal
-from tests.factories import PositionFactory, SessionStrategyFactory
-from tests.worlds import START_MINUTE, World, open_world
+from tests.factories import START_MINUTE, PositionFactory, SessionStrategyFactory
+from tests.worlds import World, open_world
 
 D = Decimal
 ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED

@@ -25,12 +25,14 @@ from apps.market.services.transitions import copy_transitions
 from apps.ops.services.activity import watch_activity
 from apps.ops.services.session_ends import end_due
 from apps.ops.steward.loop import Chore
+from apps.ops.steward.watching import watch
 from apps.outbox.relay import publish_pending
 from apps.outbox.services import ring
 from apps.portfolio.models import Account, Position
 from apps.portfolio.selectors import closes_at, current_session
 from apps.portfolio.services import record_equity
 from apps.risk.services import undecided_signals
+from apps.risk.services.watchdog import Watchdog
 from apps.signals.models import ExitWatch
 
 UNSEEN_MAX_MS: Final = 1_000
@@ -49,6 +51,7 @@ class Duties:
     reader: redis.Redis
     writer: redis.Redis
     rung_at: dict[int, str] = field(default_factory=dict)
+    dog: Watchdog = field(default_factory=Watchdog)
     is_heard: bool = False
 
     def chores(self) -> list[Chore]:
@@ -57,6 +60,7 @@ class Duties:
             Chore("publish waiting events", 0.5, self.relay),
             Chore("ring for undecided signals", 1.0, self.ring_undecided),
             Chore("settle stuck orders", 1.0, self.settle),
+            Chore("watch losses, exposure and the order path", 1.0, self.watch),
             Chore("note what the ingest reports", 0.5, self.note_feed),
             Chore("pass orders to the ingest", 1.0, self.pass_orders),
             Chore("keep the connections' history", 1.0, self.keep_transitions),
@@ -92,6 +96,11 @@ class Duties:
 
     def settle(self) -> None:
         settle_stuck(now_ms=now_ms())
+
+    def watch(self) -> None:
+        session = current_session()
+        if session is not None:
+            watch(self.dog, session=session, reader=self.reader, now_ms=now_ms())
 
     # --- what only passes by --------------------------------------------------------------------------------------
 
