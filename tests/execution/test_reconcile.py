@@ -130,7 +130,7 @@ def wrong_symbol(desk: Desk, _order: Order) -> None:
 
 def fill_of_a_stranger(desk: Desk, _order: Order) -> None:
     one = Fill(Side.BUY, D("0.5"), D(10), D(0), "USDT", TS_FILL)
-    desk.venue.fills_since = lambda _ts_ms: [("x-1", VenueFill("t9", one))]  # type: ignore[method-assign]
+    desk.venue.fills_since = lambda ts_ms: [("x-1", VenueFill("t9", one))]  # type: ignore[method-assign]
 
 
 CLASSES: list[tuple[Callable[[Desk, Order], None], str, str, str, str, str]] = [

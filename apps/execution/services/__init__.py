@@ -3,7 +3,7 @@
 from apps.execution.services.anomalies import AnomalyRefused, resolve_anomaly
 from apps.execution.services.asking import sync_order
 from apps.execution.services.canceling import CancelRefused, cancel_order, request_cancel
-from apps.execution.services.matching import match_orders
+from apps.execution.services.matching import match_orders, match_waiting
 from apps.execution.services.reconciling import Bounds, reconcile
 from apps.execution.services.settling import settle_stuck
 from apps.execution.services.submitting import submit_order
@@ -17,6 +17,7 @@ __all__ = [
     "book_fills",
     "cancel_order",
     "match_orders",
+    "match_waiting",
     "reconcile",
     "request_cancel",
     "resolve_anomaly",

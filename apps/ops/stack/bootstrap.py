@@ -9,15 +9,22 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from apps.ops.embedded.home import Home, Refusal, write_private
+from apps.ops.stack.progress import Progress
 from apps.ops.stack.runtime import Runtime
 
 USERNAME = "admin"
+START_FILE = "start.json"
+"""The steps of the last start that went through, for `stack status`."""
 
 
 def load_settings(home: Home, runtime: Runtime) -> None:
@@ -88,6 +95,51 @@ def prepare_session(runtime: Runtime, *, name: str = "", days: int | None = None
         call_command("prepare_session", *options, stdout=io.StringIO())
     except CommandError as error:
         raise Refusal(f"the session could not be prepared: {error}") from error
+
+
+def start_trading(home: Home, runtime: Runtime, progress: Progress) -> None:
+    """Hold, rebuild, drain, reconcile, prove, resume, before any worker runs. Raises Refusal; trading stays HALTED."""
+    from django.conf import settings
+
+    from apps.bus import clients
+    from apps.execution.services import Bounds
+    from apps.ops.services.starting import StartFailed, Tools, start_trading
+
+    tools = Tools(
+        reader=clients.reader(runtime.redis_url),
+        writer=clients.writer(runtime.redis_url),
+        segments=settings.SEGMENTS_DIR,
+        engine_hash=settings.ENGINE_HASH,
+        bounds=Bounds.of(settings.RECONCILE_BOOK_MAX, settings.RECONCILE_BALANCE_MAX),
+        clock=lambda: time.time_ns() // 1_000_000,
+        elapsed=time.monotonic,
+        wait=time.sleep,
+        alone=True,
+        shown=lambda name: progress.phase(f"  {name}"),
+    )
+    try:
+        with _log_kept_in(home.root / "logs" / "start.log"):
+            row = start_trading(tools=tools)
+    except StartFailed as failed:
+        raise Refusal(f"trading stays HALTED: {failed}") from failed
+    facts = {"at": row.started_at.isoformat(), "reason": row.reason, "steps": row.steps}
+    write_private(home.root / "run" / START_FILE, json.dumps(facts))
+    if row.reason:
+        progress.console.print(f"  trading is {row.reason}", highlight=False)
+
+
+@contextmanager
+def _log_kept_in(path: Path) -> Iterator[None]:
+    """The lines of a step go to a file: the terminal shows how far the start is."""
+    root = logging.getLogger()
+    handlers, file = root.handlers, logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(handlers[0].formatter if handlers else None)
+    root.handlers = [file]
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        file.close()
 
 
 def ask_workers(queues: dict[str, str]) -> None:

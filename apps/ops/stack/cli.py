@@ -1,4 +1,4 @@
-"""`manage.py stack up|down|restart|status|logs|doctor`."""
+"""`manage.py stack up|down|restart|status|logs|doctor|backup|restore`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from types import FrameType
 from rich.console import Console
 
 from apps.ops.embedded.home import Home, Refusal, open_home, read_home
-from apps.ops.stack import doctor, status
+from apps.ops.stack import backup, doctor, status
 from apps.ops.stack.manager import REPOSITORY, Manager
 from apps.ops.stack.progress import Progress
 from apps.ops.stack.runtime import Options, Runtime, block_fault, read_runtime
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="manage.py stack", description="Start, watch and stop all processes.")
-    commands = parser.add_subparsers(required=True, metavar="up|down|restart|status|logs|doctor")
+    commands = parser.add_subparsers(required=True, metavar="up|down|restart|status|logs|doctor|backup|restore")
 
     def command(name: str, run: Callable[[argparse.Namespace, Console], int], words: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=words, description=words)
@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true")
     logs.add_argument("-n", "--lines", type=int, default=20)
     command("doctor", _doctor, "check this machine and the data directory, and say what to do")
+    saving = command("backup", _backup, "write a backup of the database, also while everything runs")
+    saving.add_argument("--to", type=Path, required=True, metavar="FILE", help="must not exist yet")
+    loading = command("restore", _restore, "load a backup; the database of before is kept under another name")
+    loading.add_argument("--from", type=Path, required=True, metavar="FILE", dest="source")
     return parser
 
 
@@ -309,6 +313,26 @@ def _logs(arguments: argparse.Namespace, _console: Console) -> int:
         raise Refusal(f"no such log; there are: {', '.join(path.stem for path in files) or 'none'}")
     follow = ["-F"] if arguments.follow else []
     os.execvp("tail", ["tail", "-n", str(arguments.lines), *follow, "--", *map(str, chosen)])  # noqa: S606
+
+
+def _backup(arguments: argparse.Namespace, console: Console) -> int:
+    known = _known()
+    if known is None:
+        raise Refusal(f"nothing was started in {data_directory()}: there is nothing to back up")
+    with console.status("backing up"):
+        size = backup.backup(*known, arguments.to.absolute())
+    console.print(f"{arguments.to}: {size:,} bytes. Market data lies beside the database in {known[0].root}/segments")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace, console: Console) -> int:
+    known = _known()
+    if known is None:
+        raise Refusal(f"nothing was started in {data_directory()}: start once with `make demo`, then `make down`")
+    with console.status("restoring"), _only_one(known[0]):
+        before = backup.restore(*known, arguments.source.absolute())
+    console.print(f"restored. The database of before is kept as {before}. The next start reconciles before it trades.")
+    return 0
 
 
 def _doctor(_arguments: argparse.Namespace, console: Console) -> int:

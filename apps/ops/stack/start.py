@@ -103,7 +103,8 @@ def _start(manager: Manager, progress: Progress, options: Options) -> dict[str, 
             _wait_for_exchange(manager)
     with progress.phase("trading session"):
         bootstrap.prepare_session(runtime, name=options.name, days=options.days)
-        bootstrap.close_connections()
+    bootstrap.start_trading(home, runtime, progress)
+    bootstrap.close_connections()
     manager.start_services(one for one in everything if one.stage == WORKERS)
     with progress.phase("workers"):
         _wait_for_workers(manager)

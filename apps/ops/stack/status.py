@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apps.ops.embedded.home import Home
+from apps.ops.stack.bootstrap import START_FILE
 from apps.ops.stack.manager import Manager, ServiceState
 from apps.ops.stack.runtime import Runtime
 
@@ -27,6 +28,8 @@ class Status:
     health: dict[str, Any] | None
     """The parts of /health; None if nobody answered."""
     web_is_well: bool
+    start: dict[str, Any] | None = None
+    """Steps of the last start of trading, with their seconds; None if it is not known."""
 
     @property
     def healthy(self) -> bool:
@@ -43,7 +46,14 @@ def read_status(home: Home, runtime: Runtime) -> Status:
     except OSError:
         return Status([], None, web_is_well=False)
     well, health = _health(runtime)
-    return Status(states, health, well)
+    return Status(states, health, well, _start(home))
+
+
+def _start(home: Home) -> dict[str, Any] | None:
+    try:
+        return _parts((home.root / "run" / START_FILE).read_bytes()) or None
+    except OSError:
+        return None
 
 
 def _health(runtime: Runtime) -> tuple[bool, dict[str, Any] | None]:
@@ -73,6 +83,7 @@ def as_json(status: Status, runtime: Runtime) -> dict[str, Any]:
         "url": runtime.url,
         "exchange": {name: runtime.exchange.get(name) for name in ("ws_url", "rest_url")},
         "health": status.health,
+        "start": status.start,
     }
 
 
@@ -92,6 +103,10 @@ def show(status: Status, runtime: Runtime, console: Console) -> None:
     )
     for line in complaints(status):
         console.print(f"  {line}", highlight=False)
+    if status.start:
+        steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in status.start["steps"])
+        held = f"; {status.start['reason']}" if status.start["reason"] else ""
+        console.print(f"  trading started at {status.start['at'][:19]} UTC: {steps}{held}", highlight=False)
 
 
 def complaints(status: Status) -> list[str]:

@@ -19,16 +19,17 @@ from apps.execution.services.asking import sync_order
 from apps.execution.services.reconciling.books import look
 from apps.execution.services.syncing import apply_report
 from apps.execution.venues.base import Report, Venue, VenueStatus, VenueUnclear
-from apps.market.selectors import reached_ms
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
-from apps.portfolio.services import lock_account, post, save_account
+from apps.portfolio.services import CorrectionRefused, lock_account, post_correction, save_account
 
 log = logging.getLogger(__name__)
 
 State = ReconcileDifference.State
 NAME_MAX: Final = 150
 REASON_MAX: Final = 200
+WATCHER: Final = "reconciliation"
+RULE: Final = "rule: within the bound"
 
 
 class DifferenceRefused(ValueError):
@@ -97,13 +98,18 @@ def _cancel(row: ReconcileDifference, venue: Venue) -> None:
 def _ledger(row: ReconcileDifference, _venue: Venue) -> None:
     def write() -> None:
         account = lock_account(row.account_id)
-        legs = (Leg(LegKind.CASH, row.subject, row.amount), Leg(LegKind.VENUE, row.subject, -row.amount))
-        account.sequence += 1
-        ts_event = reached_ms(epoch_id=account.session.epoch_id) or 0
-        post(account=account, reference=f"correction:reconcile:{row.pk}", legs=legs, ts_event=ts_event)
+        kind = LegKind.CASH if row.subject == account.currency else LegKind.ASSET
+        legs = (Leg(kind, row.subject, row.amount), Leg(LegKind.VENUE, row.subject, -row.amount))
+        words = f"difference {row.pk}: {row.ours} {row.subject} here, {row.venue} at the venue"
+        post_correction(
+            account=account, legs=legs, reason=words[:REASON_MAX], by=WATCHER, approved_by=row.decided_by or RULE
+        )  # fmt: skip
         save_account(account)
 
-    retry_tx(write)
+    try:
+        retry_tx(write)
+    except CorrectionRefused as refused:
+        raise DifferenceRefused(f"{row}: {refused}") from refused
 
 
 _WORK: Final[dict[Correction, Callable[[ReconcileDifference, Venue], None]]] = {
