@@ -10,6 +10,7 @@ _EXITS: Final = {
     "take_profit": "take profit",
     "max_holding": "holding time over",
     "exit_signal": "its strategy said so",
+    "flatten": "everything was to be sold",
 }
 
 

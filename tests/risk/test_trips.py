@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from apps.alerts.models import Alert
 from apps.bus.feed import FeedAge
 from apps.engine.risk.values import SOUND_PATH, EquityRecord, OrderPath
+from apps.execution.services import submit_order, sync_order
+from apps.execution.venues.base import VenueStatus
 from apps.market.models import Bar, ShardCursor
 from apps.outbox.models import OutboxEvent
 from apps.portfolio.models import Account, Position
@@ -46,8 +48,9 @@ from apps.risk.services.watchdog import (
 )
 from apps.risk.services.ways_back import WAYS_BACK
 from apps.signals.models import Signal
-from tests.factories import START_MINUTE, PositionFactory, SessionStrategyFactory
-from tests.worlds import World, open_world
+from tests.execution.venues import ScriptedVenue
+from tests.factories import START_MINUTE, LedgerEntryFactory, PositionFactory, SessionStrategyFactory
+from tests.worlds import World, fresh, open_world
 
 D = Decimal
 ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED
@@ -326,6 +329,25 @@ def test_a_price_that_moves_exposure_past_its_limit_warns_then_reduces_and_frees
     assert open_causes() == set()
     assert world.state.trading_state == ACTIVE
     assert not Alert.objects.filter(acknowledged_at=None).exists()
+
+
+def test_the_first_position_that_is_closed_frees_what_exposure_alone_had_reduced() -> None:
+    world = open_world()
+    position = PositionFactory.create(
+        account=world.account, instrument=world.instruments["XRPUSDT"], strategy_version_id=world.version.pk
+    )
+    LedgerEntryFactory.create(account=world.account, currency="XRP", amount=position.quantity, reference="trade:t:1")
+    RiskState.objects.update(exposure=50, marks={"minute": 1, "prices": {"XRPUSDT": "0.5"}})
+    trip(world, TripCause.EXPOSURE)
+    venue = ScriptedVenue()
+    intent = world.approved(world.exit_signal(position))
+    order = submit_order(intent_id=intent.pk, now_ms=int(intent.created_at.timestamp() * 1000), feed=fresh, venue=venue)
+    assert order is not None
+    assert world.state.trading_state == REDUCING
+    venue.status = VenueStatus.FILLED
+    venue.fill("t-1", "SELL", f"{position.quantity:f}")
+    sync_order(order_id=order.pk, venue=venue)
+    assert (world.state.trading_state, open_causes()) == (ACTIVE, set())
 
 
 def test_a_days_loss_trips_between_decisions_and_is_over_with_the_day() -> None:

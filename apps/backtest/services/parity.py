@@ -35,7 +35,7 @@ from apps.engine.risk.words import plain
 from apps.execution.models import OrderEvent, Trade, VenueOrder
 from apps.market.models import EpochInstrument, ShardCursor
 from apps.portfolio.models import Account, SessionReport, TradingSession
-from apps.risk.models import OrderIntent, RiskDecision, RiskStateChange
+from apps.risk.models import OrderIntent, RiskDecision, RiskStateChange, Scope
 from apps.risk.selectors import current_limits, limits_of, terms_of, trigger_of
 from apps.signals.models import SessionStrategy, Signal, SignalRefusal, StrategyVersion
 from apps.signals.services.state import specs_of
@@ -184,7 +184,7 @@ def _derivation(signal: Signal, derived: dict[str, RaisedSignal], again: StreamA
         found = derived.get(signal.trigger_key)
         return lambda _: None if found is None else _entry_trigger(found, scale)
     first = signal.trigger_key.endswith(":0")
-    if not first or signal.exit_reason == EXIT_SIGNAL:
+    if not first or signal.exit_reason in (EXIT_SIGNAL, Signal.ExitReason.FLATTEN):
         return None
 
     def search(position: DeskPosition | None) -> Trigger | None:
@@ -270,7 +270,7 @@ def _ends(account: Account) -> Iterator[EndStep]:
 
 
 def _states(account: Account) -> Iterator[StateStep]:
-    for row in RiskStateChange.objects.filter(account=account).order_by("sequence"):
+    for row in RiskStateChange.objects.filter(account=account, scope=Scope.ACCOUNT).order_by("sequence"):
         state = TradingState(row.to_state)
         since = f"since {row.created_at:%H:%M} by {row.set_by}: {row.reason}"
         yield StateStep(sequence=row.sequence, state=state, words="" if state is TradingState.ACTIVE else since)

@@ -23,9 +23,10 @@ from apps.execution.venues.base import VenueFill
 from apps.outbox.services import record
 from apps.portfolio.models import Account, Position
 from apps.portfolio.services import EntryPlan, book_entry, book_exit, promise_less, release
-from apps.risk.models import RiskState, TripCause
+from apps.risk.models import RiskState, TradingState, TripCause
 from apps.risk.services import store_exposure
 from apps.risk.services.trips import trip
+from apps.risk.services.watchdog import exposure_fell
 from apps.signals.models import Signal
 
 log = logging.getLogger(__name__)
@@ -186,6 +187,8 @@ def _book(account: Account, order: Order, venue_fill: VenueFill) -> None:
     _promise_rest(order)
     state = store_exposure(account=account, symbol=order.instrument.symbol, price=fill.price)
     _watch_cash(account, state)
+    if state.trading_state != TradingState.ACTIVE:
+        exposure_fell(account, state)
 
 
 def reference_price(order: Order) -> Decimal:

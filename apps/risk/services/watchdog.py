@@ -32,7 +32,7 @@ from apps.risk.models import BreakerTrip, RiskDecision, RiskState, Scope, Tradin
 from apps.risk.scopes import STRICTNESS, open_trips
 from apps.risk.selectors import current_limits, limits_of, record_of
 from apps.risk.services.states import SYSTEM
-from apps.risk.services.trips import cause_gone, trip_account
+from apps.risk.services.trips import cause_gone, clear_trips, trip_account
 from apps.risk.services.ways_back import DAY, clears_itself
 from apps.signals.models import Signal
 
@@ -286,6 +286,16 @@ def act(account: Account, found: Found, trips: Sequence[BreakerTrip], today: str
                 account_id=account.pk, cause=cause, evidence=finding.evidence, reason=finding.reason,
                 to_state=finding.to_state,
             )  # fmt: skip
+
+
+def exposure_fell(account: Account, state: RiskState) -> None:
+    """After a fill, under the account's lock: what was REDUCING for exposure alone opens again at once, not a look
+    later. The caller saves the account."""
+    if not any(row.cause == TripCause.EXPOSURE for row in open_trips(account.pk, Scope.ACCOUNT)):
+        return
+    worth = worth_of(account.cash, read_book(account.pk), MarkSet.from_json(state.marks).prices)
+    if worth is not None and worth.used(limits_of(current_limits(account.pk))) <= 1:
+        clear_trips(account=account, state=state, cause=TripCause.EXPOSURE, words="exposure has fallen with a fill")
 
 
 def escalate(account: Account, trips: Sequence[BreakerTrip]) -> None:
