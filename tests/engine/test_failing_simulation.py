@@ -95,9 +95,9 @@ def test_slices_change_nothing(cuts: list[int], how: tuple[int, int]) -> None:
 @pytest.mark.parametrize("ends", [[], [40], list(range(1, MINUTES))], ids=["whole", "in two", "minute by minute"])
 def test_it_is_back_where_its_plan_begins_anew(ends: list[int]) -> None:
     first = FIRST_MS // MINUTE_MS
-    stage = {"parameters": {"trades": -1, "bars": 0, **EXITS}}
-    off: Any = Stage(first + 20, FAILING, enabled=False, **stage)
-    on: Any = Stage(first + 30, FAILING + 1, **stage)
+    stage: dict[str, Any] = {"parameters": {"trades": -1, "bars": 0, **EXITS}}
+    off = Stage(first + 20, FAILING, enabled=False, **stage)
+    on = Stage(first + 30, FAILING + 1, **stage)
     result = simulate(beside(40, schedule=(off, on)), TAPES, ends=[FIRST_MS + end * MINUTE_MS for end in ends])
     assert [failed.judge_id for failed in result.failed] == [FAILING]
     told = [signal.ts_event for signal in result.signals if signal.version_id == FAILING + 1 and signal.kind == "entry"]
