@@ -164,7 +164,7 @@ def test_fees_of_many_fills_never_cost_more_than_was_held_for_them() -> None:
     assert [deal.fee for deal in order.deals] == [
         Decimal(f"0.{digits}") for digits in ("00071008",) * 2 + ("00071006",)
     ]
-    assert (order.status, book.wallet.locked("USDT")) == ("FILLED", 0)
+    assert (order.status, book.wallet.locked("USDT")) == ("FILLED", ZERO)
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,18 @@ def exchange(tmp_path: Path) -> Iterator[PrivateExchange]:
         yield served
 
 
-def _answer(exchange: PrivateExchange) -> Any:
+@pytest.fixture(scope="module")
+def one_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateExchange]:
+    """For a table of orders, each with an id of its own."""
+    with private_exchange(tmp_path_factory.mktemp("faults")) as served:
+        served.pin("100", "101", "1000")
+        yield served
+
+
+def _answer(exchange: PrivateExchange, client_id: str = "own-1") -> Any:
     """What a caller gets for an order: status and text, or the kind of failure."""
     try:
-        return exchange.signed("POST", "order", **ORDER, newClientOrderId="own-1")
+        return exchange.signed("POST", "order", **ORDER, newClientOrderId=client_id)
     except (http.client.HTTPException, ConnectionError):
         return "cut"
     except TimeoutError:
@@ -56,18 +64,19 @@ def _answer(exchange: PrivateExchange) -> Any:
     ],
 )
 def test_the_answer_alone_does_not_tell_whether_an_order_was_accepted(
-    exchange: PrivateExchange, options: dict[str, Any], answer: Any, after: bool
+    one_for_all: PrivateExchange, options: dict[str, Any], answer: Any, after: bool
 ) -> None:
+    exchange, client_id = one_for_all, f"own-{len(rows_of(one_for_all.journal, 'command'))}"
     exchange.command("rest", path="/order", method="POST", after=after, **options)
-    assert _answer(exchange) == answer
-    assert [row["client"] for row in rows_of(exchange.journal, "order")] == (["own-1"] if after else [])
-    status, order = exchange.signed("GET", "order", symbol="BTCUSDT", origClientOrderId="own-1")
+    assert _answer(exchange, client_id) == answer
+    accepted = [row["client"] for row in rows_of(exchange.journal, "order")]
+    assert accepted.count(client_id) == int(after)
+    status, order = exchange.signed("GET", "order", symbol="BTCUSDT", origClientOrderId=client_id)
     assert (status, order.get("status"), order.get("code")) == ((200, "FILLED", None) if after else (400, None, -2013))
-    again = exchange.signed("POST", "order", **ORDER, newClientOrderId="own-1")
-    assert again[1].get("code") == (-2010 if after else None)
+    assert _answer(exchange, client_id)[1].get("code") == (-2010 if after else None)
     exchange.command("heal")  # and write the journal
-    struck = [row for row in rows_of(exchange.journal, "fault") if row["do"] == "rest"]
-    assert [(row["mode"], row["after"], row["method"]) for row in struck] == [(options["mode"], after, "POST")]
+    *_, struck = rows_of(exchange.journal, "fault")
+    assert (struck["do"], struck["mode"], struck["after"], struck["method"]) == ("rest", options["mode"], after, "POST")
 
 
 def test_a_refused_request_does_not_use_up_a_fault_that_waits_for_an_accepted_one(exchange: PrivateExchange) -> None:
@@ -129,8 +138,8 @@ def test_trades_may_come_to_rest_after_the_fill(exchange: PrivateExchange) -> No
         {"do": "rest", "method": "PATCH"},
     ],
 )
-def test_a_command_that_makes_no_sense_is_refused(exchange: PrivateExchange, command: dict[str, Any]) -> None:
-    assert exchange.request("POST", "/exchange/control", json.dumps(command).encode())[0] == 400
+def test_a_command_that_makes_no_sense_is_refused(one_for_all: PrivateExchange, command: dict[str, Any]) -> None:
+    assert one_for_all.request("POST", "/exchange/control", json.dumps(command).encode())[0] == 400
 
 
 def test_without_an_account_there_is_nothing_to_command_or_to_sign(tmp_path: Path) -> None:

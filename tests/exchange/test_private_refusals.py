@@ -137,10 +137,14 @@ def test_nobody_on_the_other_side_is_a_refusal_for_what_cannot_wait(exchange: Pr
     exchange.pin("100", "101", "2")
 
 
-def test_a_symbol_that_is_listed_no_more_is_invalid(tmp_path: Path) -> None:
+def test_a_symbol_that_is_listed_no_more_takes_no_orders_but_gives_those_it_has_back(tmp_path: Path) -> None:
     with private_exchange(tmp_path) as exchange:
+        order_id = exchange.order(**LIMIT)["orderId"]
         exchange.command("delist", s="BTCUSDT")
         assert exchange.signed("POST", "order", **LIMIT)[1]["code"] == -1121
+        assert exchange.signed("GET", "openOrders", symbol="BTCUSDT")[1][0]["orderId"] == order_id
+        assert exchange.signed("DELETE", "order", symbol="BTCUSDT", orderId=order_id)[1]["status"] == "CANCELED"
+        assert exchange.balances()["USDT"] == ("100000", "0")
 
 
 def test_a_key_without_the_right_to_trade_places_nothing(tmp_path: Path) -> None:

@@ -173,6 +173,8 @@ class PrivateRest:
         if not book.account.can_trade:
             raise ApiError(*refusals.NO_PERMISSION)
         symbol = self._symbol(values)
+        if symbol not in self._hub.listed:
+            raise ApiError(*INVALID_SYMBOL)
         allowed = book.account.symbols
         if allowed is not None and symbol not in allowed:
             raise ApiError(*refusals.NOT_FOR_THIS_KEY)
@@ -189,10 +191,11 @@ class PrivateRest:
         return order
 
     def _symbol(self, values: Values) -> str:
+        """One that is or was listed: what was ordered before can still be asked for and canceled."""
         symbol = values.get("symbol", "")
         if not symbol:
             raise refusals.missing("symbol")
-        if symbol not in self._hub.listed:
+        if symbol not in self._hub.source.instruments:
             raise ApiError(*INVALID_SYMBOL)
         return symbol
 
