@@ -14,6 +14,7 @@ from apps.engine.risk.values import SOUND_PATH, Reason
 from apps.portfolio.models import Account, Position
 from apps.risk.models import BreakerTrip, RiskDecision, RiskLimits, RiskState, TradingState
 from apps.risk.services import change_limits, set_trading_state
+from apps.risk.services.path import note_reconciliation
 from apps.risk.services.tripping import CAUSES
 from tests.factories import START_MINUTE, BarFactory, PositionFactory, ReservationFactory
 from tests.worlds import TRIGGER_MS, World, open_world
@@ -99,6 +100,20 @@ def test_whoever_is_missing_on_the_way_of_an_order_reduces_at_once(path: dict[st
     assert decision.reasons == [cause]
     assert BreakerTrip.objects.get().cause == cause
     assert decision.inputs["path"].items() >= path.items()
+
+
+@pytest.mark.parametrize(("differences", "reduced"), [(2, True), (None, False)])
+def test_what_a_reconciliation_left_opens_nothing_and_reduces_if_it_is_known(
+    differences: int | None, reduced: bool
+) -> None:
+    world = open_world()
+    note_reconciliation(account_id=world.account.pk, differences=differences, words="order c1 at the venue only")
+    decision = decided(world)
+    assert decision.reasons == ["RECON"]
+    assert "order c1 at the venue only" in decision.sentence
+    assert (decision.inputs["path"]["differences"], world.state.trading_state == "REDUCING") == (differences, reduced)
+    note_reconciliation(account_id=world.account.pk, differences=0, words="")
+    assert ("RECON" in decided(world).reasons) is False
 
 
 @pytest.mark.parametrize("field", ["lease_age_ms", "strangers", "heartbeat_age_ms"])

@@ -1,14 +1,26 @@
-"""What a decision is told of the order path: lease, code versions and heartbeats, read before the account is locked."""
+"""What a decision is told of the order path: lease, code versions and heartbeats, read before the account is locked,
+and what the last reconciliation left, which stands in the account's own row."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import redis
 
 from apps.bus.workers import order_path
 from apps.engine.risk.values import OrderPath
 from apps.market.feed_history import lease
+from apps.risk.models import RiskState
+
+RECON_WORDS_MAX: Final = 200
+
+
+def note_reconciliation(*, account_id: int, differences: int | None, words: str) -> None:
+    """What the last reconciliation left; decisions from here on are told. None: it could not be known."""
+    RiskState.objects.filter(account_id=account_id).update(
+        recon_differences=differences, recon_words=words[:RECON_WORDS_MAX]
+    )  # fmt: skip
 
 
 def read_path(client: redis.Redis, *, version: str, now_ms: int, epoch_id: int) -> OrderPath:

@@ -21,6 +21,7 @@ from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
 from apps.risk.models import TradingState, TripCause
 from apps.risk.services import trips
+from apps.risk.services.path import note_reconciliation
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +223,7 @@ def _conclude(run: ReconcileRun, seen: _Seen, corrected: int, at_ms: int) -> Rec
     elif not run.compared_in_all:
         run.outcome, run.detail = Outcome.EMPTY, "compared 0: nothing was open, so nothing is shown"
     run.save(update_fields=["differences", "corrected", "finished_at", "outcome", "detail"])
+    note_reconciliation(account_id=run.account_id, differences=len(left), words=str(left[0]) if left else "")
     if left:
         _stop(run, left, at_ms)
     elif run.outcome == Outcome.CLEAN and not seen.look.found:
