@@ -1,4 +1,4 @@
-"""What a signed request is refused with. Codes and texts of facts; what is assumed is marked so in docs/exchange.md."""
+"""What a signed request is refused with. Which codes are known and which are assumed: docs/exchange.md."""
 
 from __future__ import annotations
 
