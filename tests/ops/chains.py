@@ -8,9 +8,11 @@ from pathlib import Path
 
 import redis
 from django.db import connection
+from django.db.models import F
 
 from apps.execution.models import Order, Trade
 from apps.ops.explain.stream import Sources
+from apps.portfolio.models import Account
 from apps.risk.models import OrderIntent, RiskDecision, RiskLimits
 from apps.signals.models import Signal
 from tests.factories import SessionStrategyFactory
@@ -64,14 +66,24 @@ class Chains:
         return Trade.objects.get(order__intent__decision=decision)
 
     def denied(self) -> RiskDecision:
-        """An entry that gross exposure does not allow: 29 940 are held or promised, 425 are asked for."""
+        """An entry that gross exposure does not allow, by a new version of the limits."""
         entry = self.world.publish(self.client, trades((T + 5_000, 5_000), ordinal=9))
         signal = self.world.entry_signal(ts_event=T + 5_000, trade_id=str(T + 5_000), entry_id=entry)
-        RiskLimits.objects.filter(account=self.world.account).update(exposure_max=Decimal("0.02"))
+        self.limit(exposure_max=Decimal("0.02"))
         decision = self.world.decide(signal)
         assert decision is not None
         assert decision.verdict == RiskDecision.Verdict.DENIED, decision.sentence
         return decision
+
+    def limit(self, **changes: Decimal) -> None:
+        """A new version of the limits, also one that `risk limits set` would refuse."""
+        newest = RiskLimits.objects.filter(account=self.world.account).order_by("-version")[0]
+        newest.pk, newest.version, newest._state.adding = None, newest.version + 1, True
+        newest.set_by, newest.reason = "oli", "a small block"
+        for name, value in changes.items():
+            setattr(newest, name, value)
+        newest.save()
+        Account.objects.filter(pk=self.world.account.pk).update(sequence=F("sequence") + 1)
 
 
 def open_chains(client: redis.Redis, folder: Path) -> Chains:

@@ -54,7 +54,7 @@ DAMAGES = [
     ("risk_risklimits", "DELETE FROM risk_risklimits", r"risk decision \d+ has lost its limits version"),
     ("risk_riskstate", "DELETE FROM risk_riskstate", r"account \d+ has no risk state"),
     ("risk_riskdecision", "DELETE FROM risk_riskdecision WHERE verdict = 'approved'", r"has lost its decision"),
-    ("risk_riskdecision", "DELETE FROM risk_riskdecision WHERE verdict = 'denied'", r"gave number \d+ and has no"),
+    ("risk_riskdecision", "DELETE FROM risk_riskdecision WHERE verdict = 'denied'", r"gave number [\d, ]+ and has no"),
     ("risk_riskdecision", "UPDATE risk_riskdecision SET checks = checks - 3", r"has lost its checks: "),
     ("risk_riskdecision", "UPDATE risk_riskdecision SET checks = '[]'", r"has lost its checks: "),
     ("risk_riskdecision", "UPDATE risk_riskdecision SET reasons = '[]'", r"is denied for \[\], its checks failed"),

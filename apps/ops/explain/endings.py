@@ -194,6 +194,12 @@ def with_endings(signals: QuerySet[Signal], now_ms: int) -> QuerySet[Signal]:
     return asked.annotate(ending=Case(*_cases(now_ms), default=Value(""), output_field=CharField()))
 
 
+def codes_of(signals: QuerySet[Signal], now_ms: int) -> list[tuple[int, str, str]]:
+    """(number, kind, code of its ending) of each signal. One query."""
+    rows: Any = with_endings(signals, now_ms)
+    return list(rows.values_list("pk", "kind", "ending"))
+
+
 def _through(way: str) -> dict[str, Any]:
     return {f"{way}signal": OuterRef("pk"), f"{way}book": OuterRef("book")}
 

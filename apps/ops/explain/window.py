@@ -98,6 +98,9 @@ def indicators_again(
     bars = list(Bar.objects.filter(epoch=epoch, instrument=instrument, minute__lt=minute).order_by("minute"))
     if any(bar.revision or bar.source == Bar.Source.BACKFILL for bar in bars):
         return Again(why_not="minutes before it were corrected after it; `manage.py verify` derives it from the stream")
+    needed = _bars_needed(version)
+    if len(bars) < needed:
+        return Again(why_not=f"of the {needed} minutes that its indicators need only {len(bars)} are stored")
     figures = _judged(signal, version, instrument, bars, minute_rows)
     if figures is None:
         return Again((Recomputed("signal", "fired", "did not fire"),))
@@ -109,6 +112,12 @@ def _figure(name: str, stored: float | None, again: float) -> Recomputed:
     """Bars hold a minute's turnover in one sum, the kernel added trade by trade: equal but for the last bits."""
     same = stored is not None and math.isclose(stored, again, rel_tol=TOLERANCE)
     return Recomputed(name, repr(stored), repr(stored if same else again))
+
+
+def _bars_needed(version: StrategyVersion) -> int:
+    from apps.signals.services.versions import module_of
+
+    return module_of(version.strategy.name).bars_needed(version.parameters)
 
 
 def _judged(

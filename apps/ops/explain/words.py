@@ -58,6 +58,7 @@ def sections(found: Explanation) -> list[Section]:
         Section("position", "Position and its exits", tuple(_position(found.position, found))),
         Section("ledger", "Ledger", tuple(_ledger(found.ledger))),
         Section("way", "How long it took", tuple(_way(found))),
+        *([] if found.proof is None else [Section("proof", "Worked out again", tuple(_proof(found)))]),
     ]
 
 
@@ -262,3 +263,16 @@ def _way(found: Explanation) -> Iterator[Line]:
     for moment in found.way:
         after = "" if moment.after_ms is None else f", {moment.after_ms} ms later"
         yield Line(moment.name, f"{times.full(moment.at_ms)}{after}", str(moment.at_ms))
+
+
+def _proof(found: Explanation) -> Iterator[Line]:
+    rows = found.proof or ()
+    equal = sum(row.equal for row in rows)
+    yield Line("numbers", f"{equal} of {len(rows)} came out as they are stored", failed=equal < len(rows) or not rows)
+    for row in rows:
+        if row.equal:
+            yield Line(f"= {row.name}", row.stored, row.stored)
+        else:
+            yield Line(f"≠ {row.name}", f"stored: {row.stored}; worked out again: {row.again}", row.stored, failed=True)
+    for words in found.unproven:
+        yield Line("not worked out again", words)

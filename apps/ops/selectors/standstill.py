@@ -13,7 +13,7 @@ from apps.engine import timeouts
 from apps.execution.models import Order, Trade
 from apps.market.models import Bar, IngestRun, ShardCursor
 from apps.market.selectors import closed_minute
-from apps.ops.explain.endings import Ending, code_words, with_endings
+from apps.ops.explain.endings import Ending, code_words, codes_of
 from apps.ops.selectors.funnel import counts
 from apps.ops.selectors.nearest import LOOKED_AT_MINUTES, Nearness, nearness
 from apps.ops.selectors.state import State, parameters
@@ -72,11 +72,8 @@ def why_nothing(state: State, now_ms: int) -> Why | None:
         return None
     since = datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(hours=WINDOW_HOURS)
     counted = counts(session, state.report)
-    endings = Counter(
-        with_endings(Signal.objects.filter(session=session, created_at__gte=since), now_ms).values_list(
-            "ending", flat=True
-        )
-    )
+    signals = Signal.objects.filter(session=session, created_at__gte=since)
+    endings = Counter(code for _, _, code in codes_of(signals, now_ms))
     refused = SignalRefusal.objects.filter(session=session, created_at__gte=since)
     stage, sentence = _stopped(state, session, counted, endings, refused, now_ms)
     named = dict(sorted(endings.items())) | {Ending.REFUSED.value: refused.count()}

@@ -19,7 +19,7 @@ from apps.engine.risk.assessment import CHECKS
 from apps.engine.risk.words import plain
 from apps.execution.models import Order, OrderEvent, Trade, VenueOrder
 from apps.market.models import Instrument
-from apps.ops.explain.endings import with_endings
+from apps.ops.explain.endings import codes_of
 from apps.ops.explain.orders import PAPER
 from apps.ops.verify.result import Check
 from apps.portfolio.models import Account, LedgerEntry, Position, Reservation, TradingSession
@@ -53,8 +53,7 @@ def check_chain(session: TradingSession, now_ms: int) -> Check:
 def check_endings(session: TradingSession, now_ms: int) -> Check:
     """Each signal ends in exactly one reason of the closed list."""
     check = Check("endings", "every signal ends in exactly one reason of the closed list")
-    rows = with_endings(Signal.objects.filter(session=session), now_ms)
-    for number, kind, ending in rows.values_list("pk", "kind", "ending"):
+    for number, kind, ending in codes_of(Signal.objects.filter(session=session), now_ms):
         check.expect(bool(ending), f"signal {number} ({kind}) ends in nothing that the closed list knows")
     check.compared += SignalRefusal.objects.filter(session=session).count()
     return check

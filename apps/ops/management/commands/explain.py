@@ -27,10 +27,11 @@ class Command(OneLineCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help=FORMS)
         parser.add_argument("--json", action="store_true", help="the same as data")
+        parser.add_argument("--verify", action="store_true", help="work every number out again; code 1 if one differs")
 
     def handle(self, *_: Any, name: str, **options: Any) -> None:
         try:
-            found = explain(name, now_ms=time.time_ns() // 1_000_000)
+            found = explain(name, now_ms=time.time_ns() // 1_000_000, verify=options["verify"])
         except NoSubject as error:
             print(f"cdb: explain: {error}", file=sys.stderr)
             sys.exit(REFUSED)
@@ -38,7 +39,7 @@ class Command(OneLineCommand):
             print(json.dumps(as_json(found)))
         else:
             show(found)
-        if found.missing:
+        if found.missing or any(not row.equal for row in found.proof or ()):
             sys.exit(1)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from apps.engine.instrument_specs import RecordingError
 from apps.engine.recording import Recording
-from apps.ops.verify import chain_checks, money_checks, recordings, stream_checks
+from apps.ops.verify import again_checks, chain_checks, money_checks, recordings, stream_checks
 from apps.ops.verify.derived import derive
 from apps.ops.verify.result import Check
 from apps.portfolio.models import TradingSession
@@ -79,5 +79,6 @@ def run_checks(session: TradingSession, recording: Recording | None) -> list[Che
         money_checks.check_money(session),
         money_checks.check_exposure(session),
         chain_checks.check_chain(session, now_ms),
+        again_checks.check_again(session),
         chain_checks.check_endings(session, now_ms),
     ]
