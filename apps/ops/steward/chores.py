@@ -24,7 +24,6 @@ from apps.market.services.orders import exchange_orders
 from apps.market.services.transitions import copy_transitions
 from apps.ops.services.activity import watch_activity
 from apps.ops.services.session_ends import end_due
-from apps.ops.services.activity import watch_activity
 from apps.ops.steward.loop import Chore
 from apps.ops.steward.watching import watch
 from apps.outbox.relay import publish_pending
