@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from apps.engine.portfolio import Fill, Side
-from apps.execution.models import Order, ReconcileDifference, Trade
+from apps.execution.models import Order, ReconcileDifference, ReconcileRun, Trade
 from apps.execution.services import sync_order
 from apps.execution.services.reconciling import reconcile
 from apps.execution.venues.base import Balance, VenueFill, VenueOrderView, VenueStatus
@@ -130,7 +130,7 @@ def wrong_symbol(desk: Desk, _order: Order) -> None:
 
 def fill_of_a_stranger(desk: Desk, _order: Order) -> None:
     one = Fill(Side.BUY, D("0.5"), D(10), D(0), "USDT", TS_FILL)
-    desk.venue.fills_since = lambda ts_ms: [("x-1", VenueFill("t9", one))]  # type: ignore[method-assign]
+    desk.venue.fills_since = lambda ts_ms: [("x-1", VenueFill("t9", one))][: ts_ms + 1]  # type: ignore[method-assign]
 
 
 CLASSES: list[tuple[Callable[[Desk, Order], None], str, str, str, str, str]] = [
@@ -193,3 +193,13 @@ def test_balances_are_compared_only_where_orders_and_fills_agree() -> None:
     run = desk.twice()
     assert only().kind == "TRADE_MISSING_HERE"
     assert "balances" not in run.compared
+
+
+def test_runs_without_a_difference_are_kept_for_a_week_and_the_others_for_ever() -> None:
+    desk = Desk()
+    clean = desk.run()
+    desk.venue.held = {"USDT": Balance(D(99_000), D(0))}
+    different = desk.twice()
+    desk.run(after_ms=8 * 86_400_000)
+    kept = set(ReconcileRun.objects.values_list("pk", flat=True))
+    assert (clean.pk in kept, different.pk in kept) == (False, True)

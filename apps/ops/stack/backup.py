@@ -6,11 +6,14 @@ the place of the present one, which is kept under another name.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +35,10 @@ DATABASE = "cdb"
 LOADING = "cdb_loading"
 STOP_SECONDS = 30
 TOKEN_BYTES = 3
+MARK = b"cdb backup 1\n"
+"""Follows the dump, and is followed by its SHA-256."""
+DIGEST_BYTES = hashlib.sha256().digest_size
+PIECE_BYTES = 1 << 20
 
 INCARNATION = """
 INSERT INTO execution_databaseincarnation (token, reason, created_at) VALUES (%s, %s, clock_timestamp())
@@ -47,7 +54,9 @@ def backup(home: Home, runtime: Runtime, target: Path) -> int:
     try:
         with _running(home, runtime), _private(draft) as file:
             _run(home, runtime, "pg_dump", ["--format=custom", "--no-owner", "--dbname", DATABASE], output=file)
-        _run(home, runtime, "pg_restore", ["--list", str(draft)])
+        digest = _digest(draft, draft.stat().st_size)
+        with draft.open("ab") as file:
+            file.write(MARK + digest)
         draft.rename(target)
     finally:
         draft.unlink(missing_ok=True)
@@ -61,12 +70,12 @@ def restore(home: Home, runtime: Runtime, source: Path) -> str:
         raise Refusal(f"{source} is not a file")
     if Manager(home, runtime).pid() is not None:
         raise Refusal("the stack is running: stop it first with `make down`")
+    size = _whole(source)
     with _running(home, runtime):
         _statement(runtime, "DROP DATABASE IF EXISTS {}", LOADING)
         _statement(runtime, "CREATE DATABASE {}", LOADING)
-        with source.open("rb") as file:
-            options = ["--exit-on-error", "--single-transaction", "--no-owner", "--dbname", LOADING]
-            _run(home, runtime, "pg_restore", options, stdin=file)
+        options = ["--exit-on-error", "--single-transaction", "--no-owner", "--dbname", LOADING]
+        _run(home, runtime, "pg_restore", options, given=_pieces(source, size))
         _begin_incarnation(runtime, source)
         before = f"{DATABASE}_before_{datetime.now(UTC):%Y%m%d_%H%M%S}"
         _statement(runtime, "ALTER DATABASE {} RENAME TO {}", DATABASE, before)
@@ -124,19 +133,51 @@ def _run(
     options: list[str],
     *,
     output: IO[bytes] | int = subprocess.DEVNULL,
-    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    given: Iterable[bytes] = (),
 ) -> None:
-    answer = subprocess.run(
-        [str(postgres_folder(home) / program), *options],
-        stdin=stdin,
-        stdout=output,
-        stderr=subprocess.PIPE,
-        env=_environment(runtime),
-        check=False,
-    )
-    if answer.returncode != 0:
-        lines = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise Refusal(f"{program} failed with exit code {answer.returncode}: {lines[0]}")
+    """Run a program of PostgreSQL's to its end; `given` is its input. Raises Refusal if it fails."""
+    command = [str(postgres_folder(home) / program), *options]
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=complaints, env=_environment(runtime)
+        ) as process,
+    ):
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:  # it says itself why it reads no further
+            for piece in given:
+                process.stdin.write(piece)
+        code = process.wait()
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+    if code != 0:
+        raise Refusal(f"{program} failed with exit code {code}: {lines[0]}")
+
+
+def _whole(source: Path) -> int:
+    """How many bytes of a backup are the dump. The programs do not notice a torn end, so we look. Raises Refusal."""
+    size = source.stat().st_size - len(MARK) - DIGEST_BYTES
+    if size > 0:
+        with source.open("rb") as file:
+            file.seek(size)
+            if file.read() == MARK + _digest(source, size):
+                return size
+    raise Refusal(f"{source} is not a whole backup: make one with `manage.py stack backup`")
+
+
+def _digest(path: Path, size: int) -> bytes:
+    digest = hashlib.sha256()
+    for piece in _pieces(path, size):
+        digest.update(piece)
+    return digest.digest()
+
+
+def _pieces(path: Path, size: int) -> Iterator[bytes]:
+    """The first `size` bytes of a file."""
+    with path.open("rb") as file:
+        while size > 0 and (piece := file.read(min(size, PIECE_BYTES))):
+            size -= len(piece)
+            yield piece
 
 
 def _statement(runtime: Runtime, statement: str, *names: str) -> None:

@@ -29,6 +29,7 @@ Outcome = ReconcileRun.Outcome
 Scope = ReconcileRun.Scope
 State = ReconcileDifference.State
 BY_ITSELF: Final = "system"
+KEEP_DAYS: Final = 7
 Clock = Callable[[], int]
 
 
@@ -129,9 +130,17 @@ def _store(account: Account, scope: str, started: int, seen: _Seen) -> Reconcile
         for row in _open(account):
             if row.key not in present and _was_examined(row, seen.look):
                 _resolve(row, seen.at_ms)
+        _forget_old(account, seen.at_ms)
         return run
 
     return retry_tx(write)
+
+
+def _forget_old(account: Account, at_ms: int) -> None:
+    """One row every 10 s adds up: runs that showed no difference are kept for a week."""
+    before = _moment(at_ms) - timedelta(days=KEEP_DAYS)
+    old = ReconcileRun.objects.filter(account=account, started_at__lt=before, found__isnull=True)
+    old.exclude(outcome=Outcome.DIFFERENT).delete()
 
 
 def _open(account: Account) -> Any:
