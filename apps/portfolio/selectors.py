@@ -136,11 +136,15 @@ class Worth:
 
 def worth_at(*, account: Account, before_ms: int | None, marks: Mapping[str, Decimal]) -> Worth:
     """What the account was worth at an event time (None: with everything booked so far), at `marks` by symbol."""
-    owned = ledger_balances(account, before_ms=before_ms)
-    cash = owned.pop(account.currency, ZERO)
-    symbols = symbols_by_asset(account) if owned else {}
+    return worth_of(account, ledger_balances(account, before_ms=before_ms), marks)
+
+
+def worth_of(account: Account, owned: Mapping[str, Decimal], marks: Mapping[str, Decimal]) -> Worth:
+    """What these amounts by currency are worth to the account, at `marks` by symbol."""
+    coins = {coin: amount for coin, amount in owned.items() if coin != account.currency}
+    symbols = symbols_by_asset(account) if coins else {}
     value, unmarked, unvalued = ZERO, [], {}
-    for coin, amount in owned.items():
+    for coin, amount in coins.items():
         mark = marks.get(symbols.get(coin, ""))
         if mark is not None:
             value = total([value, notional(amount, mark)])
@@ -148,7 +152,7 @@ def worth_at(*, account: Account, before_ms: int | None, marks: Mapping[str, Dec
             unmarked.append(symbols[coin])
         else:
             unvalued[coin] = amount
-    return Worth(cash, value, tuple(unmarked), unvalued)
+    return Worth(owned.get(account.currency, ZERO), value, tuple(unmarked), unvalued)
 
 
 def symbols_by_asset(account: Account) -> dict[str, str]:

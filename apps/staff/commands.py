@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Any, Final, NoReturn
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 REFUSED: Final = 2
+
+
+def person(name: str) -> str:
+    """Who decides something at a terminal: who was named, or whose terminal it is. Raises `CommandError`."""
+    try:
+        return name.strip() or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise CommandError("your user has no name here: say who decides with --by", returncode=REFUSED) from error
 
 
 class OneLineParser(CommandParser):

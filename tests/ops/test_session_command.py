@@ -102,6 +102,7 @@ def test_without_a_session_the_list_says_so_too() -> None:
     ("name", "arguments"),
     [
         ("risk", ("show",)), ("risk", ("halt", "--reason", "r")), ("tier", ("show",)), ("verify", ()),
+        ("ledger", ("balances",)), ("statement", ("--day", "2026-01-01")),
     ],
 )  # fmt: skip
 def test_every_command_that_needs_a_session_says_in_one_line_how_to_get_one(

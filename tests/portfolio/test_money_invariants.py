@@ -52,10 +52,18 @@ class Books:
     taken: Fraction = Fraction(0)  # base fees that left positions, in quote
     added: Fraction = Fraction(0)
 
-    def fill(self, side: Side, position: Position | None, quantity: Decimal, price: Decimal, coin: str) -> None:
+    def fill(
+        self,
+        side: Side,
+        position: Position | None,
+        quantity: Decimal,
+        price: Decimal,
+        coin: str,
+        at_ms: int = START_MS,
+    ) -> None:
         self.number += 1
         fee = fee_of(notional(quantity, price), D("0.001"))
-        one = Fill(side, price, quantity, fee, coin, START_MS + self.number)
+        one = Fill(side, price, quantity, fee, coin, at_ms + self.number)
         with transaction.atomic():
             account = lock_account(self.world.account.pk)
             reference = f"trade:paper:{self.world.session.pk}-{self.number}"
@@ -76,6 +84,7 @@ class Books:
             factories.TradeFactory.create(
                 trade_id=reference.rpartition(":")[2], order=self.order, position=position, sequence=account.sequence,
                 side=side.value, price=price, quantity=quantity, fee=fee, fee_currency=coin,
+                ts_event=one.ts_event,
             )  # fmt: skip
             save_account(account)
         self._follow(one, position.pk)
@@ -123,8 +132,8 @@ def _fees_in(currency: str, account: Account) -> list[LedgerEntry]:
     return list(LedgerEntry.objects.filter(account=account, kind="fee", currency=currency))
 
 
-def open_books() -> Books:
-    world = open_world()
+def open_books(*symbols: str) -> Books:
+    world = open_world(symbols or ("XRPUSDT",))
     signal = world.entry_signal()
     decision = factories.RiskDecisionFactory.create(
         signal=signal, account=world.account, limits=world.account.limits.get()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import sys
@@ -25,7 +24,7 @@ from apps.portfolio.models import SessionReport, TradingSession
 from apps.portfolio.selectors import current_session, main_account
 from apps.risk.services import StateRefused
 from apps.risk.services.flattening import flatten
-from apps.staff.commands import REFUSED, OneLineCommand
+from apps.staff.commands import REFUSED, OneLineCommand, person
 
 NO_SESSION: Final = (
     "no session is running, so nothing is traded: `manage.py stack restart --new-session` begins one, "
@@ -110,7 +109,7 @@ class Command(OneLineCommand):
         if options["flatten"]:
             self._flatten(session, options)
         if (options["when_flat"] or options["flatten"]) and left:
-            by, why = _person(options["by"]), _reason(options["reason"]) or "stopped by hand"
+            by, why = person(options["by"]), _reason(options["reason"]) or "stopped by hand"
             wind_down(session=session, by=by, reason=f"{session} winds down: {why}", now=timezone.now())
             self.stdout.write(f"{session} opens nothing any more and ends with the last of {left.words}")
             return
@@ -123,13 +122,13 @@ class Command(OneLineCommand):
             return
         why, now_ms = _reason(options["reason"]) or "the session stops", time.time_ns() // 1_000_000
         try:
-            done = flatten(account_id=account.pk, set_by=_person(options["by"]), reason=why, now_ms=now_ms)
+            done = flatten(account_id=account.pk, set_by=person(options["by"]), reason=why, now_ms=now_ms)
         except StateRefused as refused:
             raise CommandError(str(refused), returncode=REFUSED) from refused
         self.stdout.write(f"{len(done.raised)} exits raised, {done.on_the_way} on their way already")
 
     def _end(self, session: TradingSession, options: dict[str, Any]) -> None:
-        by, why = _person(options["by"]), _reason(options["reason"]) or "stopped by hand"
+        by, why = person(options["by"]), _reason(options["reason"]) or "stopped by hand"
         try:
             report = end_session(
                 session_id=session.pk, by=by, reason=why, now=timezone.now(), leave_open=options["leave_open"]
@@ -196,13 +195,6 @@ def _row(session: TradingSession) -> dict[str, Any]:
         "ended_at": None if session.ended_at is None else session.ended_at.isoformat(),
         "net": None if report is None else report.figures.get("net"),
     }
-
-
-def _person(name: str) -> str:
-    try:
-        return name.strip() or getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise CommandError("your user has no name here: say who decides with --by", returncode=REFUSED) from error
 
 
 def _reason(text: str) -> str:
