@@ -15,7 +15,7 @@ from apps.engine.money import exact
 from apps.engine.risk.assessment import Assessment, Ruling, assess
 from apps.engine.risk.values import Outcome, Reason, View
 from apps.engine.risk.words import NARROW_SPACE
-from tests.engine.test_risk_checks import LIMITS, OPENING, REDUCING, TABLE, VIEW, changed
+from tests.engine.risk_cases import LIMITS, OPENING, REDUCING, TABLE, VIEW, changed
 
 D = Decimal
 CENT = D("0.01")

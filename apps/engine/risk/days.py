@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+Date = date
+"""A day of a calendar, without a time zone."""
 _DAY: Final = timedelta(days=1)
 _DAY_MS: Final = 86_400_000
 
@@ -19,7 +21,7 @@ _DAY_MS: Final = 86_400_000
 class TradingDay:
     """`first_ms` is the first millisecond of event time that belongs to `day`, `end_ms` the first after it."""
 
-    day: date
+    day: Date
     first_ms: int
     end_ms: int
 
@@ -56,11 +58,11 @@ def _days_near(utc_day: int, zone: str) -> tuple[TradingDay, ...]:
     )
 
 
-def _day(day: date, zone: ZoneInfo) -> TradingDay:
+def _day(day: Date, zone: ZoneInfo) -> TradingDay:
     return TradingDay(day, _midnight_ms(day, zone), _midnight_ms(day + _DAY, zone))
 
 
-def _midnight_ms(day: date, zone: ZoneInfo) -> int:
+def _midnight_ms(day: Date, zone: ZoneInfo) -> int:
     """When a date begins. Where the clocks skip midnight that is the moment of the change; where they show it twice,
     the first time."""
     return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
 from apps.engine.money import ONE, ZERO, exact, notional
 from apps.engine.portfolio import Side
+from apps.engine.risk.days import Date
 
 
 class Reason(StrEnum):
@@ -146,12 +146,12 @@ SOUND_PATH: Final = OrderPath(lease_age_ms=0, strangers=0, heartbeat_age_ms=0, d
 class EquityRecord:
     """What an account's worth is compared with. None before the first decision."""
 
-    day: date | None = None  # the trading day of the newest decision
+    day: Date | None = None  # the trading day of the newest decision
     day_start: Decimal | None = None
     peak: Decimal | None = None
     last: Decimal | None = None  # at the newest decision
 
-    def moved_on(self, day: date, equity: Decimal) -> EquityRecord:
+    def moved_on(self, day: Date, equity: Decimal) -> EquityRecord:
         """At a decision on a trading day. A day begins with the higher of what the account was worth at the last
         decision before it and at its first one, so that a fall in between counts. An earlier day changes no start."""
         day_start, newest = self.day_start, self.day
