@@ -12,7 +12,7 @@ import heapq
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from apps.bus.streams import entry_order
 _HEADER: Final = struct.Struct("<II")
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 FILE_BYTES_MAX: Final = 256 * 1024 * 1024
+_CLOCK_SLACK_MS: Final = 3_600_000  # a wall clock that was put back, or a file system that rounds
 
 Entry = tuple[str, bytes]
 
@@ -97,9 +98,20 @@ def _read_file(path: Path) -> Iterator[Entry]:
         yield from entries
 
 
+def read_newest_segments(root: Path, epoch: int, shard: int, *, start: str) -> Iterator[Entry]:
+    """`read_segments` without the files that were written last before `start` was, which ids tell in wall time."""
+    written_ms = entry_order(start)[0] - _CLOCK_SLACK_MS
+    files = shard_folder(root, epoch, shard).glob("*.seg")
+    return _entries([path for path in files if path.stat().st_mtime * 1000 >= written_ms], start)
+
+
 def read_segments(root: Path, epoch: int, shard: int, *, start: str = "0-0") -> Iterator[Entry]:
     """Every stored entry from `start` on, each once, in stream order."""
-    files = sorted(shard_folder(root, epoch, shard).glob("*.seg"))
+    return _entries(shard_folder(root, epoch, shard).glob("*.seg"), start)
+
+
+def _entries(paths: Iterable[Path], start: str) -> Iterator[Entry]:
+    files = sorted(paths)
     merged = heapq.merge(*(_read_file(path) for path in files), key=lambda entry: entry_order(entry[0]))
     last = (-1, -1)
     first = entry_order(start)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -18,7 +19,7 @@ from django.db import connection
 
 from apps.bus import streams
 from apps.market.models import FeedEpoch, IngestLease, ShardCursor
-from apps.market.segments import read_segments
+from apps.market.segments import read_newest_segments
 
 REFILL_ENTRIES_MAX: Final = 500_000
 """Of one shard; what lies further back stays a gap, because Redis has to hold it all."""
@@ -48,13 +49,12 @@ def rebuild_redis(
     refilled = 0
     for cursor in cursors:
         writer.delete(streams.dirty_key(epoch.pk, cursor.shard))
-        missing = _what_is_missing(reader, cursor)
-        if missing and not alone:
-            notes.append(f"shard {cursor.shard}: {missing}; left as it is, because an ingest writes")
+        missing = _missing(reader, cursor, segments)
+        if missing and alone:
+            _refill(reader, writer, cursor, segments)
+            refilled += missing
         elif missing:
-            count = _refill(reader, writer, cursor, segments)
-            refilled += count
-            notes.append(f"shard {cursor.shard}: {missing}; {count} entries from segments and stream")
+            notes.append(f"shard {cursor.shard} lacks {missing} entries: its drain has read them, so it goes on")
     return Rebuilt(len(cursors), refilled, tuple(notes))
 
 
@@ -98,25 +98,17 @@ def _put_fence(epoch: FeedEpoch, reader: redis.Redis, writer: redis.Redis) -> li
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
-def _what_is_missing(reader: redis.Redis, cursor: ShardCursor) -> str:
-    """Why the stream does not hold everything behind `replay_from`, in words; empty if it does."""
-    key = streams.stream_key(cursor.epoch_id, cursor.shard)
-    tail = streams.last_id(reader, cursor.epoch_id, cursor.shard)
-    seen = max(cursor.seen_through, cursor.replay_from, key=streams.entry_order)
-    if streams.entry_order(tail) < streams.entry_order(seen):
-        return f"the stream ends at {tail}, {seen} was read"
-    if tail == streams.START:
-        return ""
-    facts: dict[str, Any] = reader.xinfo_stream(key)
-    first = facts["recorded-first-entry-id"].decode()
-    dropped = int(facts["entries-added"]) > int(facts["length"])
-    if dropped and streams.entry_order(first) > streams.entry_order(cursor.replay_from):
-        return f"the stream begins at {first}, evaluation goes on from {cursor.replay_from}"
-    return ""
+def _missing(reader: redis.Redis, cursor: ShardCursor, segments: Path) -> int:
+    """How many entries behind `replay_from` the segments have and the stream has not: it was emptied, rolled back,
+    or trimmed by what the database does not remember."""
+    epoch, shard, start = cursor.epoch_id, cursor.shard, cursor.replay_from
+    present = {entry for entry, _ in streams.scan(reader, epoch, shard, start=start)}
+    stored = (entry for entry, _ in read_newest_segments(segments, epoch, shard, start=start))
+    return sum(entry not in present and entry != start for entry in islice(stored, REFILL_ENTRIES_MAX))
 
 
-def _refill(reader: redis.Redis, writer: redis.Redis, cursor: ShardCursor, segments: Path) -> int:
-    """The stream anew, with all that segments and stream have behind `replay_from`. Returns how many entries it has.
+def _refill(reader: redis.Redis, writer: redis.Redis, cursor: ShardCursor, segments: Path) -> None:
+    """The stream anew, with all that segments and stream have behind `replay_from`.
 
     It is written beside the old one and takes its place in one step: whoever is killed here leaves the old one.
     """
@@ -133,22 +125,18 @@ def _refill(reader: redis.Redis, writer: redis.Redis, cursor: ShardCursor, segme
     pipe.execute()
     if count:
         writer.rename(draft, key)
-    return count
 
 
 def _merged(reader: redis.Redis, cursor: ShardCursor, segments: Path) -> Iterator[tuple[str, bytes]]:
-    epoch, shard = cursor.epoch_id, cursor.shard
-    after = streams.entry_order(cursor.replay_from)
-    stored = read_segments(segments, epoch, shard, start=cursor.replay_from)
-    waiting = (
-        (entry, payload or b"") for entry, payload in streams.scan(reader, epoch, shard, start=cursor.replay_from)
-    )
-    last, count = after, 0
-    for entry_id, payload in heapq.merge(stored, waiting, key=lambda entry: streams.entry_order(entry[0])):
+    """What the stream has, from its beginning, and what only segments have behind `replay_from`; in stream order."""
+    epoch, shard, start = cursor.epoch_id, cursor.shard, cursor.replay_from
+    stored = (one for one in read_newest_segments(segments, epoch, shard, start=start) if one[0] != start)
+    present = ((entry, payload or b"") for entry, payload in streams.scan(reader, epoch, shard, start=streams.START))
+    last = (-1, -1)
+    for entry_id, payload in heapq.merge(
+        islice(stored, REFILL_ENTRIES_MAX), present, key=lambda entry: streams.entry_order(entry[0])
+    ):
         order = streams.entry_order(entry_id)
-        if order <= last:
-            continue
-        last, count = order, count + 1
-        if count > REFILL_ENTRIES_MAX:
-            return
-        yield entry_id, payload
+        if order > last:
+            last = order
+            yield entry_id, payload
