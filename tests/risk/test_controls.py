@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from apps.engine.risk.values import SOUND_PATH, Reason
+from apps.engine.risk.values import SOUND_PATH, OrderPath, Reason
 from apps.portfolio.models import Account, Position
 from apps.risk.models import BreakerTrip, RiskDecision, RiskLimits, RiskState, TradingState
 from apps.risk.services import change_limits, set_trading_state
@@ -118,8 +118,8 @@ def test_what_a_reconciliation_left_opens_nothing_and_reduces_if_it_is_known(
 
 @pytest.mark.parametrize("field", ["lease_age_ms", "strangers", "heartbeat_age_ms"])
 def test_what_is_not_known_of_the_way_opens_nothing_and_trips_nothing(field: str) -> None:
-    world = open_world()
-    decision = world.decide(world.entry_signal(), path=lambda _: replace(SOUND_PATH, **{field: None}))
+    world, unknown = open_world(), OrderPath(**{**SOUND_PATH.as_json(), field: None})
+    decision = world.decide(world.entry_signal(), path=lambda _: unknown)
     assert decision is not None
     assert decision.verdict == "denied"
     assert not BreakerTrip.objects.exists()

@@ -83,12 +83,12 @@ def _exit_band(intent: Intent, view: View, limits: Limits) -> Verdict:
 
 
 def bad_tick(intent: Intent, view: View, limits: Limits) -> Verdict:
-    """Opening: the triggering price is no jump that nothing confirms. Reducing: sent, and alerted."""
+    """Opening: the triggering price is no jump that nothing confirms. Reducing: sent, and alerted if it is one."""
     limit = limits.bad_tick
     if view.confirmed is None:
-        note = f"no price of {intent.symbol} is confirmed"
-        outcome = Outcome.PASSED if intent.reducing else Outcome.FAILED
-        return Verdict(Reason.BAD_TICK, outcome, None, limit, note, alert=intent.reducing)
+        if intent.reducing:
+            return Verdict(Reason.BAD_TICK, Outcome.PASSED, None, limit)
+        return Verdict(Reason.BAD_TICK, Outcome.FAILED, None, limit, f"no price of {intent.symbol} is confirmed")
     far = distance(intent.price, view.confirmed, view.confirmed)
     if far <= limit:
         return Verdict(Reason.BAD_TICK, Outcome.PASSED, far, limit)
