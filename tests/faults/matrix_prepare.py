@@ -33,6 +33,7 @@ def main(rest_url: str, seed: str) -> None:
     from django.contrib.sessions.backends.db import SessionStore
     from django.core.management import call_command
 
+    from apps.engine.strategies import warm_up_kernels
     from apps.portfolio.models import Account
     from apps.risk.services import change_limits
 
@@ -46,6 +47,7 @@ def main(rest_url: str, seed: str) -> None:
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.create()
+    warm_up_kernels()  # as the stack does before its workers: compiling takes longer than a task may
     told = {
         "epoch": account.session.epoch_id,
         "shards": settings.SHARD_COUNT,

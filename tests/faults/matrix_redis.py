@@ -130,7 +130,7 @@ def r7(road: Road, _dice: random.Random) -> None:
 
 def r8(road: Road, _dice: random.Random) -> None:
     """A password that nobody was told, then a script that never ends: each is said, and not a thousand times."""
-    before = {name: _lines(road, name) for name in ("ingest", "steward", "drain", "trade")}
+    before = {name: _lines(road, name) for name in ("ingest", "steward", "drain-0", "trade")}
     with road.redis() as client:
         client.config_set("requirepass", "changed")
         client.client_kill_filter(_type="normal", skipme=True)

@@ -7,11 +7,14 @@ one of them with points of failure armed, and whatever else only its row needs: 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -40,6 +43,8 @@ CELERY: Final = ("-A", "cdb_project", "worker", "--concurrency=1", "--without-go
 TASKS: Final = "--include=tests.faults.matrix_tasks"
 SUPERVISE_SECONDS: Final = 0.2
 START_SECONDS: Final = 110
+# Roads of one machine share what was compiled; nothing else outlives one.
+KERNELS: Final = Path(tempfile.gettempdir()) / f"cdb-kernels-{os.geteuid()}"
 RECOVER_SECONDS: Final = 100
 
 
@@ -101,13 +106,13 @@ class Road:
         (self.home.root / "runtime.json").write_text(json.dumps(runtime))
         answer = self._python("tests.faults.matrix_prepare", self.rest_url, str(self.seed))
         self.session = json.loads(answer.splitlines()[-1])
-        for name in ("drain", "trade", "steward", "ingest"):
+        for name in ("drain-0", "trade", "steward", "ingest"):
             self.start_service(name)
         self._supervisor.start()
         wait_until("trades are read", lambda: self.processed() > 0, seconds=START_SECONDS, every=0.5)
 
     def command(self, name: str) -> list[str]:
-        queues = {"drain": ",".join(f"shard.{n}" for n in range(SHARDS)), "trade": "trade,misc", "test": "test"}
+        queues = {"drain-0": ",".join(f"shard.{n}" for n in range(SHARDS)), "trade": "trade,misc", "test": "test"}
         if name in queues:
             return python("celery", *CELERY, TASKS, f"--queues={queues[name]}", f"--hostname={name}@%h")
         if name.startswith("beat"):
@@ -123,7 +128,7 @@ class Road:
             if name in self.children:
                 self.children[name].signal(signal.SIGCONT)
                 self.children[name].kill()
-            self.armed[name] = {VARIABLE: points, FOLDER_VARIABLE: str(self.notes)} if points else {}
+            self.armed[name] = {VARIABLE: points, FOLDER_VARIABLE: str(self._fresh_notes(name))} if points else {}
             self.held_down.discard(name)
             self._begin(name)
 
@@ -157,6 +162,7 @@ class Road:
             "CDB_DATA_DIR": str(self.home.root),
             "CDB_SHARD_COUNT": str(SHARDS),
             "CDB_PROCESS_ROLE": "worker",
+            "NUMBA_CACHE_DIR": str(KERNELS / _engine_hash()),
             "NUMBA_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }
@@ -186,18 +192,17 @@ class Road:
 
     # --- what can be seen -------------------------------------------------------------------------------------------
 
-    @property
-    def notes(self) -> Path:
-        path = self.folder / "notes"
-        path.mkdir(exist_ok=True)
+    def _fresh_notes(self, name: str) -> Path:
+        path = self.folder / f"notes-{name}"
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
         return path
 
-    def fired(self, *points: str, seconds: float = 60) -> None:
-        """Wait until each of these points has fired; then forget that they did."""
+    def fired(self, name: str, *points: str, seconds: float = 60) -> None:
+        """Wait until each of these points, with which the service was started, has fired."""
         for point in points:
-            wait_until(f"{point} fires", (self.notes / point).exists, seconds=seconds, every=0.1)
-        for point in points:
-            (self.notes / point).unlink()
+            note = self.folder / f"notes-{name}" / point
+            wait_until(f"{point} fires in {name}", note.exists, seconds=seconds, every=0.1)
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Ask the database beside the proxy. Raises psycopg.Error."""
@@ -266,6 +271,14 @@ WAITING: Final = {
 def _order(entry_id: str) -> tuple[int, int]:
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)
+
+
+def _engine_hash() -> str:
+    """Of the engine's sources: numba does not notice a change in a file that a kernel was built from."""
+    digest = hashlib.sha256()
+    for path in sorted((REPOSITORY / "apps" / "engine").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _led_to(proxy: FaultProxy, target: int, seed: int) -> FaultProxy:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from celery import shared_task
 
 STEP_BYTES = 16 * 2**20
+TRIES_AFTER = 2  # as the tasks of the road
 
 
-@shared_task(name="test.devour")
+@shared_task(name="test.devour", max_retries=TRIES_AFTER)
 def devour() -> None:
     """Take memory until there is none."""
     taken = []
@@ -15,7 +16,7 @@ def devour() -> None:
         taken.append(b"x" * STEP_BYTES)
 
 
-@shared_task(name="test.circle")
+@shared_task(name="test.circle", max_retries=TRIES_AFTER)
 def circle() -> None:
     """Never end, and never listen."""
     while True:
