@@ -19,13 +19,14 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import engine, feed, growth, receive
+from tests.bench import engine, feed, growth, killswitch, receive
 
 BENCHES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "engine": engine.measure,
     "ingest": feed.measure,
     "feed": receive.measure,
     "growth": growth.measure,
+    "killswitch": killswitch.measure,
 }
 PACKAGES: Final = ("numba", "numpy", "protobuf", "websocket-client", "redis", "aiohttp", "ccxt")
 
