@@ -11,6 +11,7 @@ ROW ?=
 WRITE ?=
 HOURS ?= 1
 FACTOR ?= 1
+EXAMPLES ?= 2000
 DETACH ?=
 NEW_SESSION ?=
 N ?= 1000000
@@ -30,7 +31,7 @@ STARTED := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up down restart status logs doctor test test-stack test-road fuzz fmt bench lock
-.PHONY: faults storm faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies
+.PHONY: faults storm faults-feed soak prove-engine check check-lint check-imports check-django check-dependencies prove-orders
 
 help: ## This list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -93,6 +94,10 @@ soak: install-dev ## A long quiet run: nothing lost, nothing growing [HOURS=1 FA
 prove-engine: install-dev ## Live, backtest, what-if and parity agree to the byte [REPLAY=file,file SPEED= SEED= ARGS=--plant]
 	@$(RUN) $(BIN)/python -m tests.road.prove $(if $(REPLAY),--trades $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+prove-orders: install-dev ## Orders under every interleaving, beside a reference of their books [EXAMPLES=2000]
+	@$(RUN) ORDER_EXAMPLES=$(EXAMPLES) ORDER_STEPS=25 .ci/test tests/execution/test_order_machine.py -q \
+		--hypothesis-show-statistics $(ARGS)
 
 check: check-lint check-imports check-django check-dependencies ## Lint, types, import order, migrations, dependencies
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 
 from django.db.models import Sum
@@ -41,12 +42,18 @@ def _positions(account: Account) -> None:
 def _orders(account: Account) -> None:
     ended = {status.value for status in ENDED}
     active = set(Reservation.objects.filter(account=account, active=True).values_list("client_order_id", flat=True))
-    for order in Order.objects.filter(account=account).prefetch_related("trades"):
+    orders = Order.objects.filter(account=account).select_related("intent__decision").prefetch_related("trades")
+    at_venue: dict[str, list[datetime]] = {}
+    names = orders.values_list("client_order_id", flat=True)
+    for name, received in VenueOrder.objects.filter(client_order_id__in=names).values_list(
+        "client_order_id", "received_at"
+    ):
+        at_venue.setdefault(name, []).append(received)
+    for order in orders:
         filled = sum((row.quantity for row in order.trades.all()), Decimal(0))
         assert order.filled_qty == filled == order.quantity - order.leaves_qty
         assert (order.client_order_id in active) is (order.status not in ended), order
-        at_venue = VenueOrder.objects.filter(client_order_id=order.client_order_id)
-        assert at_venue.count() <= 1
-        decision = order.intent.decision
+        decision, received_at = order.intent.decision, at_venue.get(order.client_order_id, [])
         assert decision.verdict == RiskDecision.Verdict.APPROVED
-        assert all(row.received_at >= decision.decided_at for row in at_venue)
+        assert len(received_at) <= 1
+        assert all(moment >= decision.decided_at for moment in received_at)

@@ -77,7 +77,7 @@ def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader, venue: Venue 
     order = retry_tx(lambda: _prepare(intent, target.name, now_ms, age))
     if order is not None:
         if intent.reducing:
-            replace_opposite(intent=intent, venue=target)
+            replace_opposite(intent=intent, venue=target, now_ms=now_ms)
         _send(order, request_of(intent), target, intent.decision.signal.strategy_version.strategy.name)
     return order
 
