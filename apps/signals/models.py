@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import models
 
 from apps.market.models import PRICE, QUANTITY, FeedEpoch, Instrument, ShardCursor
 from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
 from apps.staff import times
-
-
-class Frozen(Exception):
-    """A row that others have judged by is never changed and never deleted: what follows it is a new row."""
-
-
-class FrozenRow(models.Model):
-    """Written once. A trigger of the database says the same to whoever passes the models by."""
-
-    class Meta:
-        abstract = True
-
-    def save(self, *_: Any, **options: Any) -> None:
-        """Insert. Raises `Frozen` for a row that is stored already."""
-        if not self._state.adding:
-            raise Frozen(f"{self} is frozen: add a new one")
-        super().save(**options)
-
-    def delete(self, *_: Any, **_options: Any) -> tuple[int, dict[str, int]]:
-        """Raises `Frozen`."""
-        raise Frozen(f"{self} is frozen: it stays")
+from apps.staff.frozen import FrozenRow
 
 
 class Strategy(models.Model):

@@ -32,6 +32,7 @@ from tests.factories.feed import (
     ScreenerRuleFactory,
     ScreenerRunFactory,
 )
+from tests.factories.money import CorrectionFactory, SessionReportFactory
 from tests.factories.reconciled import (
     DatabaseIncarnationFactory,
     ReconcileDifferenceFactory,
@@ -45,7 +46,6 @@ from tests.factories.seen import (
     AccountFactory,
     AlertFactory,
     BarFactory,
-    CorrectionFactory,
     CoverageFactory,
     DeadEntryFactory,
     EngineStateFactory,
@@ -61,7 +61,6 @@ from tests.factories.seen import (
     ParameterScheduleFactory,
     PositionFactory,
     ReservationFactory,
-    SessionReportFactory,
     SessionStrategyFactory,
     ShardCursorFactory,
     SignalFactory,

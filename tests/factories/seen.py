@@ -166,27 +166,6 @@ class LedgerEntryFactory(DjangoModelFactory[portfolio.LedgerEntry]):
     ts_event = START_MS
 
 
-class CorrectionFactory(DjangoModelFactory[portfolio.Correction]):
-    class Meta:
-        model = portfolio.Correction
-
-    account = SubFactory(AccountFactory)
-    number = Sequence(lambda n: n + 1)
-    reason = "the venue paid interest"
-    made_by = "mara"
-    approved_by = "oli"
-    sequence = Sequence(lambda n: n + 1)
-    ts_event = START_MS
-
-
-class SessionReportFactory(DjangoModelFactory[portfolio.SessionReport]):
-    class Meta:
-        model = portfolio.SessionReport
-
-    session = SubFactory(TradingSessionFactory)
-    figures = LazyFunction(lambda: {"trades": 2, "net": "1.5", "win_rate": "0.5", "profit_factor": None})
-
-
 class StrategyFactory(DjangoModelFactory[signals.Strategy]):
     class Meta:
         model = signals.Strategy

@@ -12,8 +12,9 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, InternalError, connection, transaction
 
 from apps.engine.strategies import STRATEGIES
-from apps.signals.models import Frozen, ParameterSchedule, Strategy, StrategyVersion
+from apps.signals.models import ParameterSchedule, Strategy, StrategyVersion
 from apps.signals.services.versions import VersionRefused, add_version, checked, differences, version_with
+from apps.staff.frozen import Frozen
 from tests import factories
 from tests.worlds import open_world
 
