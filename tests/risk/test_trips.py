@@ -158,6 +158,7 @@ def test_every_cause_has_its_way_back_and_persists_until_it_is_gone(cause: TripC
     assert world.state.trading_state == ACTIVE
     assert row.cleared_at is not None
     assert row.cleared_by == ("system" if cause in BY_ITSELF else "mara")
+    assert Alert.objects.get(kind=Alert.Kind.BREAKER_TRIPPED).acknowledged_by == row.cleared_by
 
 
 def test_a_trip_that_clears_itself_leaves_what_a_person_asked_for() -> None:

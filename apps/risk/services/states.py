@@ -14,7 +14,7 @@ from typing import Final
 from django.utils import timezone
 
 from apps.alerts.models import Alert
-from apps.alerts.services import raise_alert
+from apps.alerts.services import raise_alert, settle
 from apps.market.models import EpochInstrument
 from apps.market.selectors import reached_ms
 from apps.outbox.services import record
@@ -188,8 +188,15 @@ def _keep_lowered(row: BreakerTrip, to_state: TradingState, by: str) -> None:
 
 
 def clear(row: BreakerTrip, *, by: str, reason: str) -> None:
+    """The way back was taken: the trip holds nothing any more, and its alert needs nobody."""
+    settle(kind=Alert.Kind.BREAKER_TRIPPED, subject=alert_subject(row), by=by, reason=reason)
     row.cleared_at, row.cleared_by, row.clear_reason = timezone.now(), by[:150], reason[:REASON_MAX]
     row.save(update_fields=["cleared_at", "cleared_by", "clear_reason"])
+
+
+def alert_subject(row: BreakerTrip) -> str:
+    """One alert is open for a cause, the strategy or symbol that it is about, and an account."""
+    return f"{row.cause} {row.subject}".strip() + f": {row.account}"
 
 
 def note_gone(row: BreakerTrip) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from apps.alerts.models import Alert
-from apps.alerts.services import raise_alert, settle
+from apps.alerts.services import raise_alert
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
 from apps.portfolio.services import lock_account, save_account
@@ -16,6 +16,7 @@ from apps.risk.services.states import (
     SYSTEM,
     StateRow,
     account_state,
+    alert_subject,
     change_state,
     clear,
     note_gone,
@@ -74,7 +75,7 @@ def trip(
     raise_alert(
         kind=Alert.Kind.BREAKER_TRIPPED,
         severity=Alert.Severity.CRITICAL,
-        subject=_subject(row),
+        subject=alert_subject(row),
         words=f"{to_state}{f' for {subject}' if subject else ''}: {reason}",
         session_id=account.session_id,
     )
@@ -151,7 +152,6 @@ def clear_trips(
         note_gone(row)
         if not keep and clears_itself(row):
             clear(row, by=SYSTEM, reason=words)
-            settle(kind=Alert.Kind.BREAKER_TRIPPED, subject=_subject(row), by=SYSTEM, reason=words)
             cleared.append(row)
     if cleared:
         relax(account=account, state=state, reason=words)
@@ -170,7 +170,3 @@ def _holds_again(rows: list[BreakerTrip]) -> None:
         if row.gone_at is not None:
             row.gone_at = None
             row.save(update_fields=["gone_at"])
-
-
-def _subject(row: BreakerTrip) -> str:
-    return f"{row.cause} {row.subject}".strip() + f": {row.account}"
