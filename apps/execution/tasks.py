@@ -13,6 +13,7 @@ from django.db import OperationalError
 from apps.bus import clients
 from apps.bus.feed import FeedAge, feed_age
 from apps.execution import services
+from apps.execution.models import ReconcileRun
 from apps.execution.venues.quotes import Reader
 from apps.portfolio.selectors import current_session, main_account
 
@@ -55,6 +56,8 @@ def reconcile(scope: str) -> None:
     account = main_account(session) if session else None
     if account is None:
         return
+    if scope != ReconcileRun.Scope.ORDERS:
+        services.collect_fills(account_id=account.pk)
     services.reconcile(
         account_id=account.pk,
         scope=scope,

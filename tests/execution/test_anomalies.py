@@ -163,3 +163,17 @@ def test_fills_that_come_in_any_order_are_booked_in_the_order_of_their_time() ->
     assert list(Trade.objects.order_by("sequence").values_list("trade_id", flat=True)) == ["t1", "t2"]
     assert Position.objects.get().opened_ts == TS_FILL
     assert Account.objects.get(pk=world.account.pk).sequence == 4  # deposit, decision, two fills
+
+
+def test_a_fill_that_is_booked_for_another_order_is_a_conflict() -> None:
+    world, venue, other = open_world(("XRPUSDT", "ADAUSDT")), ScriptedVenue(), ScriptedVenue()
+    first = working(world, venue)
+    intent = world.approved(world.entry_signal("ADAUSDT"))
+    now_ms = int(intent.created_at.timestamp() * 1000)
+    submit_order(intent_id=intent.pk, now_ms=now_ms, feed=fresh, venue=other)
+    venue.fills, other.fills = [fill()], [fill(symbol="ADAUSDT")]
+    sync_order(order_id=first.pk, venue=venue)
+    sync_order(order_id=Order.objects.get(intent=intent).pk, venue=other)
+    assert OrderAnomaly.objects.get().words == "fill t1 is booked for another order"
+    assert Trade.objects.count() == 1
+    books_agree(world)

@@ -3,6 +3,7 @@
 from apps.execution.services.anomalies import AnomalyRefused, resolve_anomaly
 from apps.execution.services.asking import sync_order
 from apps.execution.services.canceling import CancelRefused, cancel_order, request_cancel
+from apps.execution.services.collecting import collect_fills
 from apps.execution.services.matching import match_orders, match_waiting
 from apps.execution.services.reconciling import Bounds, reconcile
 from apps.execution.services.settling import settle_stuck
@@ -16,6 +17,7 @@ __all__ = [
     "apply_report",
     "book_fills",
     "cancel_order",
+    "collect_fills",
     "match_orders",
     "match_waiting",
     "reconcile",

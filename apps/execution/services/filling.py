@@ -54,13 +54,13 @@ def take_fills(account: Account, order: Order, fills: Sequence[VenueFill]) -> in
     booked = 0
     for fill in sorted(fills, key=lambda one: one.fill.ts_event):
         earlier = known.get(fill.trade_id)
-        problem = _repeated(earlier, fill) if earlier else _problem(order, fill)
+        problem = _repeated(order, earlier, fill) if earlier else _problem(order, fill)
         if problem:
             _refuse(account, order, fill, problem)
         elif earlier is None:
             _book(account, order, fill)
             booked += 1
-            known[fill.trade_id] = Seen(order.pk, fill.fill, in_this_report=True)
+            known[fill.trade_id] = Seen(order.pk, fill.fill)
     for trade_id in _twice(fills):
         words = f"fill {trade_id} stands twice in one report"
         _refuse(account, order, next(one for one in fills if one.trade_id == trade_id), Problem(Kind.TWICE, words))
@@ -73,7 +73,6 @@ class Seen:
 
     order_id: int
     fill: Fill
-    in_this_report: bool = False
 
 
 def _known(venue: str, fills: Iterable[VenueFill]) -> dict[str, Seen]:
@@ -97,9 +96,11 @@ def _twice(fills: Iterable[VenueFill]) -> list[str]:
     return twice
 
 
-def _repeated(earlier: Seen, fill: VenueFill) -> Problem | None:
+def _repeated(order: Order, earlier: Seen, fill: VenueFill) -> Problem | None:
     """The same fill again is how venues and networks are; the same id for something else is not."""
     now, then = fill.fill, earlier.fill
+    if earlier.order_id != order.pk:
+        return Problem(Kind.CONFLICT, f"fill {fill.trade_id} is booked for another order")
     if (now.side, now.price, now.quantity) == (then.side, then.price, then.quantity):
         return None
     was, now_is = f"{plain(then.quantity)} at {plain(then.price)}", f"{plain(now.quantity)} at {plain(now.price)}"
