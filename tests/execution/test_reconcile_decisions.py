@@ -97,8 +97,7 @@ def test_a_run_that_compared_nothing_is_no_way_back() -> None:
     desk = Desk()
     desk.venue.held = {"USDT": Balance(D(99_000), D(0))}
     desk.twice()
-    row = only()
-    desk.dismiss(row.pk, by="kim", reason="known")
+    desk.dismiss(only().pk, by="kim", reason="known")
     assert desk.run(ORDERS).outcome == "empty"
     assert desk.state == TradingState.REDUCING
 
@@ -167,6 +166,20 @@ def test_what_was_dismissed_stays_so_until_it_changes() -> None:
     assert set(ReconcileDifference.objects.values_list("state", "amount")) == {
         ("dismissed", D(-1_000)), ("open", D(-2_000)),
     }  # fmt: skip
+
+
+def test_what_was_dismissed_hides_no_balance_and_lets_trading_go_on() -> None:
+    """A fill that the venue does not show: once it is dismissed, the money that it moved here is what differs."""
+    desk = Desk()
+    desk.filled()
+    desk.venue.fills.clear()
+    desk.twice(ALL)
+    desk.dismiss(only().pk, by="kim", reason="the venue lost it")
+    assert (desk.run(ALL).outcome, desk.state) == ("clean", "ACTIVE")
+    desk.venue.held["USDT"] = Balance(D(100_000), D(0))
+    desk.twice(ALL)
+    row = ReconcileDifference.objects.get(state="open")
+    assert (row.kind, row.amount) == ("BALANCE", D("2000.1"))
 
 
 @pytest.mark.parametrize(("by", "reason", "words"), [("", "why", "who decides"), ("kim", " ", "say why")])

@@ -49,7 +49,7 @@ def entries(home: Home, runtime: Runtime, database: str = "cdb") -> list[int]:
 
 def write(home: Home, runtime: Runtime, statement: str) -> None:
     with backup._running(home, runtime), psycopg.connect(runtime.database_url) as connection:
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 def test_a_backup_comes_back_whole_and_the_database_of_before_is_kept(

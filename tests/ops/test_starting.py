@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
+from apps.alerts.models import Alert
 from apps.bus import clients, streams
 from apps.bus.streams import Appender
 from apps.execution.models import DatabaseIncarnation, ReconcileRun, TradingStart
@@ -25,8 +27,8 @@ from apps.market.segments import SegmentWriter
 from apps.ops.services.rebuilding import rebuild_redis
 from apps.ops.services.starting import LOCK, StartFailed, Tools, begin_incarnation, start_trading
 from apps.portfolio.models import Account
-from apps.risk.models import BreakerTrip, RiskStateChange, TradingState
-from apps.risk.services import set_trading_state
+from apps.risk.models import BreakerTrip, RiskStateChange, TradingState, TripCause
+from apps.risk.services import set_trading_state, trips
 from tests import factories
 from tests.worlds import World, open_world
 
@@ -47,7 +49,6 @@ def tools(redis_client: redis.Redis, tmp_path: Path) -> Tools:
         clock=lambda: 1_800_000_000_000 + 6_000 * next(looks),
         elapsed=lambda: float(next(ticks)),
         wait=lambda _seconds: None,
-        alone=True,
     )
 
 
@@ -160,13 +161,28 @@ def test_a_step_that_fails_leaves_trading_halted_with_the_reason(
     assert row.reason.startswith(f"the start stopped at {step}: ")
 
 
-def test_the_next_start_that_goes_through_takes_its_own_trip_back(tools: Tools, world: World) -> None:
-    other_engine(world)
+@pytest.mark.parametrize(("damage", "repair"), [(money_off, D(100_000)), (other_engine, None)])
+def test_the_next_start_that_goes_through_takes_its_own_trip_back(
+    tools: Tools, world: World, damage: Callable[[World], None], repair: Decimal | None
+) -> None:
+    damage(world)
     with pytest.raises(StartFailed):
         start_trading(tools=tools)
+    if repair is not None:
+        Account.objects.filter(pk=world.account.pk).update(cash=repair)
     start_trading(tools=replace(tools, engine_hash=world.version.engine_hash))
     assert world.state.trading_state == "ACTIVE"
     assert BreakerTrip.objects.get().cleared_at is not None
+    assert not Alert.objects.filter(acknowledged_at=None).exists()
+
+
+def test_what_watches_the_order_path_does_not_let_go_what_a_start_has_not_proven(tools: Tools, world: World) -> None:
+    money_off(world)
+    with pytest.raises(StartFailed):
+        start_trading(tools=tools)
+    for cause in TripCause:
+        trips.cause_gone(account_id=world.account.pk, cause=cause, words="all is well")
+    assert world.state.trading_state == "HALTED"
 
 
 def test_redis_that_does_not_answer_stops_the_start(tools: Tools, world: World) -> None:
@@ -261,9 +277,7 @@ def cursor_at(world: World, replay_from: str, seen_through: str) -> ShardCursor:
 
 def rebuilt(tools: Tools, world: World) -> list[str]:
     """The entries on the shard's stream after it was rebuilt."""
-    rebuild_redis(
-        epoch=world.epoch, reader=tools.reader, writer=tools.writer, segments=tools.segments, alone=tools.alone
-    )
+    rebuild_redis(epoch=world.epoch, reader=tools.reader, writer=tools.writer, segments=tools.segments)
     return [entry for entry, _ in streams.scan(tools.reader, world.epoch.pk, world.shard(), start="0-0")]
 
 
@@ -310,10 +324,24 @@ def test_a_sound_stream_is_left_alone(tools: Tools, world: World) -> None:
     assert rebuilt(tools, world) == [f"{number}-0" for number in range(12, 20)]
 
 
-def test_a_stream_is_not_written_anew_while_an_ingest_may_write_it(tools: Tools, world: World) -> None:
+class Appending:
+    """A client under whose reads an ingest goes on writing."""
+
+    def __init__(self, tools: Tools, world: World) -> None:
+        self.tools, self.world, self.ids = tools, world, itertools.count(100)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "pipeline":
+            appender = Appender(self.tools.writer, self.world.epoch.pk, 1)
+            appender.append(self.world.shard(), f"{next(self.ids)}-0", b"x")
+        return getattr(self.tools.writer, name)
+
+
+def test_what_an_ingest_appends_while_its_stream_is_put_back_is_kept(tools: Tools, world: World) -> None:
     cursor = cursor_at(world, "12-0", "17-0")
     SegmentWriter(tools.segments, world.epoch.pk, cursor.shard).append(ENTRIES[:8])
-    assert rebuilt(replace(tools, alone=False), world) == []
+    busy: Any = Appending(tools, world)
+    assert rebuilt(replace(tools, writer=busy), world) == [*(f"{number}-0" for number in range(13, 18)), "100-0"]
 
 
 def test_the_database_has_a_name_for_its_life_from_the_first_start_on(tools: Tools, world: World) -> None:

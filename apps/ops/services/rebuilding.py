@@ -27,6 +27,14 @@ BATCH: Final = 500
 TOKEN_SEQUENCE: Final = "market_ingest_token"  # noqa: S105  (its name, no secret)
 EPOCH_SEQUENCE: Final = "market_feedepoch_id_seq"
 
+_TAKE_PLACE: Final = """
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1][1]
+local rows = redis.call('XRANGE', KEYS[1], '(' .. last, '+')
+for _, row in ipairs(rows) do redis.call('XADD', KEYS[2], row[1], unpack(row[2])) end
+redis.call('RENAME', KEYS[2], KEYS[1])
+return #rows
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
@@ -37,10 +45,8 @@ class Rebuilt:
     notes: tuple[str, ...]
 
 
-def rebuild_redis(
-    *, epoch: FeedEpoch, reader: redis.Redis, writer: redis.Redis, segments: Path, alone: bool
-) -> Rebuilt:
-    """Put back what the epoch's readers and writers rely on. `alone`: nobody writes streams, they may be refilled.
+def rebuild_redis(*, epoch: FeedEpoch, reader: redis.Redis, writer: redis.Redis, segments: Path) -> Rebuilt:
+    """Put back what the epoch's readers and writers rely on, also while they run.
 
     Raises `redis.RedisError` or the database's error.
     """
@@ -50,11 +56,9 @@ def rebuild_redis(
     for cursor in cursors:
         writer.delete(streams.dirty_key(epoch.pk, cursor.shard))
         missing = _missing(reader, cursor, segments)
-        if missing and alone:
+        if missing:
             _refill(reader, writer, cursor, segments)
             refilled += missing
-        elif missing:
-            notes.append(f"shard {cursor.shard} lacks {missing} entries: its drain has read them, so it goes on")
     return Rebuilt(len(cursors), refilled, tuple(notes))
 
 
@@ -110,7 +114,8 @@ def _missing(reader: redis.Redis, cursor: ShardCursor, segments: Path) -> int:
 def _refill(reader: redis.Redis, writer: redis.Redis, cursor: ShardCursor, segments: Path) -> None:
     """The stream anew, with all that segments and stream have behind `replay_from`.
 
-    It is written beside the old one and takes its place in one step: whoever is killed here leaves the old one.
+    It is written beside the old one and takes its place in one step, with what an ingest has appended meanwhile:
+    whoever is killed here leaves the old one.
     """
     key = streams.stream_key(cursor.epoch_id, cursor.shard)
     draft = f"{key}:refill"
@@ -124,7 +129,7 @@ def _refill(reader: redis.Redis, writer: redis.Redis, cursor: ShardCursor, segme
             pipe.execute()
     pipe.execute()
     if count:
-        writer.rename(draft, key)
+        writer.eval(_TAKE_PLACE, 2, key, draft)
 
 
 def _merged(reader: redis.Redis, cursor: ShardCursor, segments: Path) -> Iterator[tuple[str, bytes]]:

@@ -34,7 +34,7 @@ from apps.portfolio.selectors import current_session, main_account
 from apps.portfolio.services import lock_account, save_account
 from apps.risk.models import BreakerTrip, RiskState, TradingState, TripCause
 from apps.risk.services import trips
-from apps.risk.services.states import account_state, change_state, relax
+from apps.risk.services.states import account_state, change_state, clear, relax
 from apps.signals.models import SessionStrategy
 
 log = logging.getLogger(__name__)
@@ -44,19 +44,9 @@ STARTING: Final = "starting"
 LOCK: Final = (0x57A27, 1)  # the advisory lock of whoever starts trading
 TOKEN_BYTES: Final = 3
 
-CAUSES: Final[dict[str, TripCause]] = {
-    "versions": TripCause.VERSION,
-    "leases": TripCause.LEASE,
-    "halted": TripCause.LEASE,
-    "redis": TripCause.HEARTBEAT,
-    "drain": TripCause.HEARTBEAT,
-    "reconcile": TripCause.RECON,
-    "invariants": TripCause.EXPOSURE_DIFFERENCE,
-    "resume": TripCause.HEARTBEAT,
-}
-"""What a failed step trips; the way back is the cause's, and a start that goes through."""
-
-
+CAUSES: Final[dict[str, TripCause]] = {"versions": TripCause.VERSION, "leases": TripCause.LEASE}
+"""What a failed step trips. After any other one our books are not proven: nobody but the next start, or a person, lets
+trading go on, while the first two are watched as long as the stack runs."""
 OUTAGES: Final = (DatabaseError, InterfaceError, redis.RedisError)
 
 
@@ -69,10 +59,7 @@ Shown = Callable[[str], AbstractContextManager[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a start needs from the outside. `clock` tells wall ms, `elapsed` seconds; `shown` wraps each step.
-
-    `alone`: no other process of this stack runs, so streams may be written anew.
-    """
+    """What a start needs from the outside. `clock` tells wall ms, `elapsed` seconds; `shown` wraps each step."""
 
     reader: redis.Redis
     writer: redis.Redis
@@ -82,7 +69,6 @@ class Tools:
     clock: Callable[[], int]
     elapsed: Callable[[], float]
     wait: Callable[[float], None]
-    alone: bool = False
     shown: Shown = lambda _name: nullcontext()
 
 
@@ -197,8 +183,8 @@ def _hold(start: _Start) -> str:
 def _rebuild(start: _Start) -> str:
     tools, session = start.tools, _session(start)
     done = rebuild_redis(
-        epoch=session.epoch, reader=tools.reader, writer=tools.writer, segments=tools.segments, alone=tools.alone
-    )
+        epoch=session.epoch, reader=tools.reader, writer=tools.writer, segments=tools.segments
+    )  # fmt: skip
     for note in done.notes:
         log.warning("start %d: %s", start.row.pk, note)
     return "; ".join([f"{done.shards} shards", f"{done.refilled} entries put back", *done.notes])
@@ -259,14 +245,14 @@ def _invariants(start: _Start) -> str:
 
 def _resume(start: _Start) -> str:
     """Back to what a person asked for last and open trips hold; ACTIVE if nothing does."""
-    for cause in {TripCause(row.cause) for row in _trips_of_starts(start)}:
-        trips.cause_gone(account_id=_account(start).pk, cause=cause, words=f"start {start.row.pk} went through")
 
     def let_go() -> str:
         account = lock_account(_account(start).pk)
         state = account_state(account)
         before = start.details
         held = before.get("state") not in (None, TradingState.ACTIVE)
+        for row in _trips_of_starts(account):
+            clear(row, by=STARTER, reason=f"start {start.row.pk} went through")
         words = f"as before the start, {before['by']}: {before['reason']}" if held else f"start {start.row.pk} is done"
         relax(account=account, state=state, reason=words)
         save_account(account)
@@ -286,7 +272,7 @@ def _leave_halted(start: _Start, words: str) -> None:
         if account is not None:
             trips.trip_account(
                 account_id=account.pk,
-                cause=CAUSES.get(start.step, TripCause.LEASE),
+                cause=CAUSES.get(start.step, TripCause.EXPOSURE_DIFFERENCE),
                 evidence={"start": str(start.row.pk), "step": start.step},
                 reason=reason,
                 to_state=TradingState.HALTED,
@@ -298,9 +284,8 @@ def _leave_halted(start: _Start, words: str) -> None:
         log.critical("and that could not be written: %s", error)
 
 
-def _trips_of_starts(start: _Start) -> Iterator[BreakerTrip]:
-    rows = BreakerTrip.objects.filter(account=_account(start), cleared_at=None, evidence__has_key="start")
-    return rows.iterator()
+def _trips_of_starts(account: Account) -> list[BreakerTrip]:
+    return list(BreakerTrip.objects.filter(account=account, cleared_at=None, evidence__has_key="start"))
 
 
 def _held(start: _Start) -> str:

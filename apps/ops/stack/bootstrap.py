@@ -114,7 +114,6 @@ def start_trading(home: Home, runtime: Runtime, progress: Progress) -> None:
         clock=lambda: time.time_ns() // 1_000_000,
         elapsed=time.monotonic,
         wait=time.sleep,
-        alone=True,
         shown=lambda name: progress.phase(f"  {name}"),
     )
     try:

@@ -15,10 +15,11 @@ from typing import Final
 from django.db.models import Q, Sum
 
 from apps.engine import timeouts
-from apps.engine.money import ONE
+from apps.engine.money import ONE, to_money
 from apps.engine.orders import AT_VENUE, UNSETTLED, Status
 from apps.engine.reconciling import (
     Difference,
+    Kind,
     OrderFacts,
     TradeFacts,
     compare_balances,
@@ -37,6 +38,7 @@ Scope = ReconcileRun.Scope
 OPEN_STATUSES: Final = tuple(status.value for status in (*AT_VENUE, *UNSETTLED))
 RECENT_MS: Final = 3_600_000
 NEWEST: Final = 2**62
+WORDS_MAX: Final = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,32 @@ def look(*, account: Account, venue: Venue, scope: str, now: datetime) -> Look:
     theirs = _their_trades(after, answers, compared)
     mine = _our_trades(account, venue.name, compared, since)
     found += compare_trades({name: row for name, row in mine.items() if row.client_order_id not in left_out}, theirs)
-    found = explained(found)
+    found = _not_dismissed(account, explained(found))
     counts = {"orders": orders, "trades": len({*mine, *theirs})}
-    still = not left_out and not found and _sequence(account) == sequence
+    still = not found and _sequence(account) == sequence
     if answers.balances is not None and still:
         ours, differences = _balances(account, answers.balances)
-        counts["balances"], found = ours, found + differences
+        counts["balances"], found = ours, _not_dismissed(account, differences)
     return Look(found, counts, left_out, answers.balances is not None and still)
+
+
+def _not_dismissed(account: Account, found: list[Difference]) -> list[Difference]:
+    """Without what a person let stand as it is. A balance moves with every trade; what it is off by does not."""
+    subjects = [one.subject for one in found]
+    rows = ReconcileDifference.objects.filter(
+        account=account, state=ReconcileDifference.State.DISMISSED, subject__in=subjects
+    )
+    newest = {row.key: row for row in rows.order_by("id")}
+
+    def dismissed(one: Difference) -> bool:
+        row = newest.get(one.key)
+        if row is None:
+            return False
+        if one.kind is Kind.BALANCE:
+            return row.amount == to_money(one.amount)
+        return (row.ours, row.venue) == (one.ours[:WORDS_MAX], one.venue[:WORDS_MAX])
+
+    return [one for one in found if not dismissed(one)]
 
 
 def since_ms(account: Account, scope: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +14,7 @@ from apps.engine.money import to_money
 from apps.engine.reconciling import Difference, Kind
 from apps.execution.reconciliation_models import ReconcileDifference, ReconcileRun
 from apps.execution.selectors import venue_of
-from apps.execution.services.reconciling.books import Look, look
+from apps.execution.services.reconciling.books import WORDS_MAX, Look, look
 from apps.execution.services.reconciling.correcting import Bounds, DifferenceRefused, correct
 from apps.execution.venues.base import Venue, VenueUnclear
 from apps.outbox.transactions import retry_tx
@@ -122,10 +122,8 @@ def _store(account: Account, scope: str, started: int, seen: _Seen) -> Reconcile
             compared=seen.look.compared,
             suspects=seen.suspects(),
         )
-        dismissed = _dismissed(account, {one.key for one in seen.look.found})
         for one in seen.lasting():
-            if not _same(dismissed.get(one.key), one):
-                _note(run, one, seen.since[one.key])
+            _note(run, one, seen.since[one.key])
         present = {one.key for one in seen.look.found}
         for row in _open(account):
             if row.key not in present and _was_examined(row, seen.look):
@@ -147,27 +145,11 @@ def _open(account: Account) -> Any:
     return ReconcileDifference.objects.filter(account=account, state=State.OPEN).order_by("id")
 
 
-def _dismissed(account: Account, keys: Iterable[str]) -> dict[str, ReconcileDifference]:
-    """The newest dismissed row of each key."""
-    subjects = [key.partition(":")[2] for key in keys]
-    rows = ReconcileDifference.objects.filter(account=account, state=State.DISMISSED, subject__in=subjects)
-    return {row.key: row for row in rows.order_by("id")}
-
-
-def _same(row: ReconcileDifference | None, one: Difference) -> bool:
-    """Whether a person has dismissed just this: a balance moves with every trade, what it is off by does not."""
-    if row is None:
-        return False
-    if one.kind is Kind.BALANCE:
-        return row.amount == to_money(one.amount)
-    return (row.ours, row.venue) == (one.ours[:160], one.venue[:160])
-
-
 def _note(run: ReconcileRun, one: Difference, since_ms: int) -> None:
     values = {
         "client_order_id": one.client_order_id[:64],
-        "ours": one.ours[:160],
-        "venue": one.venue[:160],
+        "ours": one.ours[:WORDS_MAX],
+        "venue": one.venue[:WORDS_MAX],
         "correction": one.correction.value,
         "amount": to_money(one.amount),
         "size": _storable(one.size),
