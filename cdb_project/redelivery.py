@@ -1,7 +1,10 @@
-"""Tasks whose process ends each time are given up in the end, so that one of them cannot end processes for ever.
+"""What every task of ours has: an end to being tried again, and a connection that the next task can use.
 
 A message that was not acknowledged comes again, which is right once or twice. A task that takes all memory would end
 every process it is given to. What it was to do is not lost by giving it up: the steward brings it up by a new message.
+
+A soft time limit is raised wherever the task stands, also while it waits for PostgreSQL. The driver tidies up after a
+KeyboardInterrupt only; the connection would answer every later task with "another command is already in progress".
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import Any, Final
 import redis
 from celery import Task
 from django.conf import settings
+from django.db import connections
+from psycopg.pq import TransactionStatus
 
 from apps.bus import clients
 
@@ -20,12 +25,21 @@ log = logging.getLogger(__name__)
 
 REDELIVERIES_MAX: Final = 2
 REMEMBERED_SECONDS: Final = 3_600
+IDLE: Final = TransactionStatus.IDLE
 
 
 @cache
 def _client() -> redis.Redis:
     """One client per worker process, made at the first message that comes again."""
     return clients.glance(settings.REDIS_URL)
+
+
+def close_unusable() -> None:
+    """Close connections that are in the middle of something although no task runs; the next query opens a new one."""
+    for wrapper in connections.all(initialized_only=True):
+        driver = wrapper.connection
+        if driver is not None and not wrapper.in_atomic_block and driver.info.transaction_status != IDLE:
+            wrapper.close()
 
 
 class BoundedTask(Task):  # type: ignore[type-arg]
@@ -37,7 +51,10 @@ class BoundedTask(Task):  # type: ignore[type-arg]
         if (self.request.delivery_info or {}).get("redelivered") and self._came_too_often():
             log.critical("task %s is given up: its process ended %d times", self.name, REDELIVERIES_MAX + 1)
             return None
-        return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            close_unusable()
 
     def _came_too_often(self) -> bool:
         """Without Redis nobody counts; but then no message comes either."""

@@ -141,7 +141,8 @@ class Storm:
         spared = [(n + 1) / (self._force.restarts + 1) for n in range(self._force.restarts)]
         while self._children:
             if time.monotonic() > deadline:
-                raise Stormed(f"not over within {self._force.seconds_max:.0f} s")
+                left = watch.moment(self._database.url)
+                raise Stormed(f"not over within {self._force.seconds_max:.0f} s: {left}, {dict(self.outcome.kills)}")
             self._reap(world)
             now = watch.moment(self._database.url)
             if now is not None:

@@ -96,6 +96,8 @@ class Hand(Thread):
         for order_id in self._dice.sample(stuck, min(5, len(stuck))):
             sync_order(order_id=order_id, venue=self._venue)
         self._close_some(entries_left=bool(waiting))
+        if stuck and not waiting and not unsent:
+            time.sleep(PAUSE_SECONDS)  # others hold what is left
         return bool(waiting or unsent or stuck)
 
     def _close_some(self, *, entries_left: bool) -> None:
