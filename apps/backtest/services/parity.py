@@ -26,15 +26,26 @@ from apps.engine.desk.account import Desk, DeskPosition, ExitPlan, PaperSettings
 from apps.engine.desk.book import DAY_MS, MarkSet
 from apps.engine.desk.deciding import Circumstances, Trigger
 from apps.engine.desk.deciding import entry_key as trigger_key
-from apps.engine.desk.replaying import DecisionStep, Difference, EndStep, FillStep, Replay, StateStep, Step, money_text
+from apps.engine.desk.replaying import (
+    DecisionStep,
+    Difference,
+    EndStep,
+    FillStep,
+    MoneyStep,
+    Replay,
+    StateStep,
+    Step,
+    money_text,
+)
 from apps.engine.exits import EXIT_SIGNAL
 from apps.engine.model import RaisedSignal, Scale
 from apps.engine.orders import Event
+from apps.engine.portfolio import Leg, LegKind
 from apps.engine.risk.values import TradingState
 from apps.engine.risk.words import plain
 from apps.execution.models import OrderEvent, Trade, VenueOrder
 from apps.market.models import EpochInstrument, ShardCursor
-from apps.portfolio.models import Account, SessionReport, TradingSession
+from apps.portfolio.models import Account, Correction, LedgerEntry, SessionReport, TradingSession
 from apps.risk.models import OrderIntent, RiskDecision, RiskStateChange, Scope
 from apps.risk.selectors import current_limits, limits_of, terms_of, trigger_of
 from apps.signals.models import SessionStrategy, Signal, SignalRefusal, StrategyVersion
@@ -132,6 +143,7 @@ def _desk(account: Account) -> Desk:
 def _steps(account: Account, again: StreamAgain, end_ms: int) -> Iterator[Step]:
     """Everything that took a number of the account's sequence and moved or decided something, in that order."""
     steps: list[Step] = [*_decisions(account, again, end_ms), *_fills(account), *_ends(account), *_states(account)]
+    steps += _corrections(account)
     steps.sort(key=lambda step: step.sequence)
     last = max((step.sequence for step in steps if isinstance(step, DecisionStep)), default=0)
     later = RiskDecision.objects.filter(account=account, ts_event__gte=end_ms).order_by("sequence").first()
@@ -274,6 +286,16 @@ def _states(account: Account) -> Iterator[StateStep]:
         state = TradingState(row.to_state)
         since = f"since {row.created_at:%H:%M} by {row.set_by}: {row.reason}"
         yield StateStep(sequence=row.sequence, state=state, words="" if state is TradingState.ACTIVE else since)
+
+
+def _corrections(account: Account) -> Iterator[MoneyStep]:
+    for row in Correction.objects.filter(account=account).order_by("sequence"):
+        legs = LedgerEntry.objects.filter(account=account, reference=row.reference).order_by("leg")
+        yield MoneyStep(
+            sequence=row.sequence,
+            reference=row.reference,
+            legs=tuple(Leg(LegKind(leg.kind), leg.currency, leg.amount) for leg in legs),
+        )
 
 
 # --- what no step shows -----------------------------------------------------------------------------------------------

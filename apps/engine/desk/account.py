@@ -299,6 +299,11 @@ class Desk:
 
     # --- money --------------------------------------------------------------------------------------------------------
 
+    def correct(self, reference: str, legs: Sequence[Leg]) -> None:
+        """A correction of the ledger, as it was posted. It takes a number of the sequence."""
+        self.sequence += 1
+        self._post(reference, legs)
+
     def _post(self, reference: str, legs: Sequence[Leg]) -> None:
         self.ledger.append((reference, tuple(legs)))
         self.cash = total([self.cash, cash_change(legs)])

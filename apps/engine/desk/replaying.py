@@ -16,7 +16,7 @@ from apps.engine.desk.account import Desk, DeskDecision, DeskOrder, DeskPosition
 from apps.engine.desk.deciding import Circumstances, Trigger, client_order_id
 from apps.engine.matching import Expired, Expiry, TopOfBook
 from apps.engine.money import to_money
-from apps.engine.portfolio import Fill
+from apps.engine.portfolio import Fill, Leg
 from apps.engine.risk.values import Limits, TradingState
 from apps.engine.risk.words import plain
 
@@ -87,7 +87,16 @@ class StateStep:
     words: str
 
 
-Step = DecisionStep | FillStep | EndStep | StateStep
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyStep:
+    """Somebody corrected the ledger: taken as it was posted, for nothing on the stream says so."""
+
+    sequence: int
+    reference: str
+    legs: tuple[Leg, ...]
+
+
+Step = DecisionStep | FillStep | EndStep | StateStep | MoneyStep
 
 
 @dataclass(slots=True)
@@ -115,6 +124,9 @@ class Replay:
             self.desk.state, self.desk.state_words = step.state, step.words
             self.desk.sequence += 1
             self.compared["states"] += 1
+            return None
+        if isinstance(step, MoneyStep):
+            self.desk.correct(step.reference, step.legs)
             return None
         return self._end(step)
 
