@@ -8,7 +8,6 @@ from typing import Final
 
 from apps.engine.risk.words import plain
 from apps.execution.venues.base import (
-    WORKING,
     Balance,
     OrderRequest,
     Report,
@@ -38,6 +37,7 @@ class MexcVenue:
         self._client = client
         self._symbols = symbols
         self._symbol_of = symbol_of
+        self._told: dict[str, OrderRow] = {}  # as last seen: of an order, symbol and id never change
 
     @property
     def name(self) -> str:
@@ -75,22 +75,22 @@ class MexcVenue:
         return None if row is None else report_of(row, client_order_id)
 
     def cancel(self, client_order_id: str, *, at_ms: int | None = None) -> Report | None:  # noqa: ARG002
-        """What has ended meanwhile is not canceled any more: whatever the answer, the order is asked for again."""
-        row = self._find(client_order_id)
-        if row is None:
-            return None
-        report = report_of(row, client_order_id)
-        if report.status not in WORKING:
-            return report
+        """What has ended meanwhile is not canceled any more: whatever the answer, the order is asked for."""
+        symbol = self._symbol_known(client_order_id)
+        if symbol is None:
+            row = self._find(client_order_id)
+            if row is None:
+                return None
+            symbol = row.symbol
         try:
-            self._client.call("DELETE", "order", symbol=row.symbol, origClientOrderId=client_order_id)
+            self._client.call("DELETE", "order", symbol=symbol, origClientOrderId=client_order_id)
         except Refused as refusal:
             if refusal.meaning not in (Meaning.NOT_OPEN, Meaning.NO_ORDER):
                 raise VenueUnclear(f"cancel: {refusal}") from None
         return self.query(client_order_id)
 
     def trades(self, client_order_id: str) -> list[VenueFill]:
-        row = self._find(client_order_id)
+        row = self._told.get(client_order_id) or self._find(client_order_id)
         if row is None:
             return []
         found = self._pages(row.symbol, orderId=row.orderId)
@@ -114,7 +114,7 @@ class MexcVenue:
 
     def _find(self, client_order_id: str, symbol: str | None = None) -> OrderRow | None:
         """The order as it stands; None if the exchange says that there is none."""
-        named = symbol or self._symbol_of(client_order_id)
+        named = symbol or self._symbol_known(client_order_id)
         values = {"symbol": named} if named else {}
         try:
             answer = self._client.call("GET", "order", origClientOrderId=client_order_id, **values)
@@ -125,7 +125,12 @@ class MexcVenue:
         row = read(answer, OrderRow)
         if row.clientOrderId != client_order_id or (named and row.symbol != named):
             raise VenueUnclear(f"order {client_order_id} was asked for and another one was told")
+        self._told[client_order_id] = row
         return row
+
+    def _symbol_known(self, client_order_id: str) -> str | None:
+        told = self._told.get(client_order_id)
+        return told.symbol if told else self._symbol_of(client_order_id)
 
     def _pages(self, symbol: str, **values: str | int) -> list[TradeRow]:
         """All fills, oldest first. The exchange tells the newest so many; older ones are asked for by time."""
