@@ -14,6 +14,7 @@ from apps.bus import codec
 from apps.execution.models import Trade
 from apps.market.segments import SegmentWriter
 from apps.ops.explain.asking import NoSubject, explain
+from apps.ops.explain.checks import check_parts
 from apps.ops.explain.parts import Explanation
 from apps.ops.explain.stream import IN_SEGMENTS, ON_STREAM
 from apps.ops.explain.words import sections
@@ -204,3 +205,26 @@ def test_a_signal_of_another_symbol_in_the_entry_is_not_taken_for_its_own(chains
     )  # fmt: skip
     found = told(chains, f"signal:{signal.pk}")
     assert [trade.price for trade in found.stream.trades] == [D("0.5")]
+
+
+def test_a_third_position_is_counted_and_not_read_as_money(chains: Chains) -> None:
+    row = {"code": "POSITION_LIMIT", "value": "3", "limit": "2", "passed": False, "note": "positions would be 3 of 2"}
+    order = {"code": "FAT_FINGER", "value": "425.5", "limit": "1000", "passed": True, "note": ""}
+    found = {part.code: part.margin for part in check_parts([row, order], currency="USDT", reducing=False)}
+    assert found["POSITION_LIMIT"] == "3 > 2; 1 less would have passed"
+    assert found["FAT_FINGER"] == "425.5 ≤ 1\u202f000 USDT; 57\u202f% left"
+
+
+def test_the_sum_of_a_limit_names_what_was_there_and_what_the_order_adds() -> None:
+    rows = [
+        {"code": "FAT_FINGER", "value": "425", "limit": "1000", "passed": True, "note": ""},
+        {"code": "EXPOSURE", "value": "30365", "limit": "30000", "passed": False, "note": ""},
+        {"code": "MIN_NOTIONAL", "value": "4.1", "limit": "5", "passed": False, "note": ""},
+        {"code": "STALE_SIGNAL", "value": "2301", "limit": "2000", "passed": False, "note": ""},
+    ]
+    margins = [part.margin.replace("\u202f", " ") for part in check_parts(rows, currency="USDT", reducing=False)]
+    assert margins[1:] == [
+        "29 940 + 425 = 30 365 > 30 000 USDT; 365 less would have passed",
+        "4.1 < 5 USDT; 0.9 more would have passed",
+        "2.4 s > 2 s; 0.4 s less would have passed",
+    ]

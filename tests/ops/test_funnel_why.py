@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.alerts.selectors import open_alerts
+from apps.bus.streams import feed_state_key
 from apps.engine.indicators import rsi
 from apps.market.models import Bar, ShardCursor
 from apps.ops.selectors.nearest import nearness, rsi_series
@@ -163,6 +164,14 @@ def test_the_plain_rsi_is_that_of_the_engine() -> None:
     for mine, theirs in zip(rsi_series(closes), wanted, strict=True):
         assert (mine is None) == bool(np.isnan(theirs))
         assert mine is None or mine == pytest.approx(float(theirs), rel=1e-9)
+
+
+def test_a_feed_that_fell_silent_comes_before_what_happened_earlier(chains: Chains, redis_client: redis.Redis) -> None:
+    traded(chains)
+    body = {"token": 7, "written_ms": now_ms(), "connections": [], "last_trade_ms": now_ms() - 90_000}
+    redis_client.set(feed_state_key(chains.world.epoch.pk), json.dumps(body))
+    found = asked()
+    assert (found.stage, found.sentence.startswith("No trade has arrived for 90 s.")) == ("received", True)
 
 
 def test_every_stage_says_when_the_last_passed(chains: Chains) -> None:

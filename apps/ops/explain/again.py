@@ -72,7 +72,8 @@ def _by_code(stored: Any) -> dict[str, dict[str, Any]]:
 def _check_text(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return NOTHING
-    return ", ".join(f"{name} {row[name]}" for name in sorted(row) if name != "code")
+    shown = (name for name in ("passed", "value", "limit", "margin", "left", "note") if row.get(name) not in (None, ""))
+    return ", ".join(f"{name} {row[name]}" for name in shown)
 
 
 def _ruled(decision: RiskDecision, signal: Signal, past: Past) -> Ruled:

@@ -22,8 +22,16 @@ from apps.ops.explain.parts import CheckPart
 
 AT_LEAST: Final = frozenset({Reason.MIN_NOTIONAL.value, Reason.DUPLICATE.value})
 """Checks whose limit is the least that passes; of all others it is the most."""
-AGES: Final = frozenset({Reason.STALE_FEED.value, Reason.STALE_SIGNAL.value, Reason.DUPLICATE.value})
-FRACTIONS: Final = frozenset({Reason.PRICE_COLLAR.value})
+AGES: Final = frozenset(
+    {
+        Reason.STALE_FEED.value,
+        Reason.STALE_SIGNAL.value,
+        Reason.DUPLICATE.value,
+        Reason.LEASE.value,
+        Reason.HEARTBEAT.value,
+    }
+)
+FRACTIONS: Final = frozenset({Reason.PRICE_COLLAR.value, Reason.BAD_TICK.value})
 MONEY: Final = frozenset(
     {
         Reason.FAT_FINGER.value,
@@ -31,6 +39,8 @@ MONEY: Final = frozenset(
         Reason.POSITION_LIMIT.value,
         Reason.EXPOSURE.value,
         Reason.CASH.value,
+        Reason.LOSS_LIMIT.value,
+        Reason.DRAWDOWN.value,
     }
 )
 ADDS_THE_ORDER: Final = frozenset({Reason.POSITION_LIMIT.value, Reason.EXPOSURE.value})
@@ -98,6 +108,8 @@ def _margin(
         return "nothing to compare" if passed else "not known, which never passes"
     over = (limit - value) if code in AT_LEAST else (value - limit)
     sign = ("≥" if over <= 0 else "<") if code in AT_LEAST else ("≤" if over <= 0 else ">")
+    if _is_count(code, value, order):
+        return f"{number(value)} {sign} {number(limit)}; {number(over)} less would have passed"
     left_side = shown(code, value, up=True)
     if code in ADDS_THE_ORDER and order and not reducing:
         left_side = f"{shown(code, value - order, up=True)} + {shown(code, order, up=True)} = {left_side}"
@@ -105,9 +117,14 @@ def _margin(
     if reducing:
         return f"{compared}; an order that reduces is not limited by it" if over > 0 else compared
     if passed:
-        share = _left(code, value, limit, reducing=False)
+        share = None if code in AT_LEAST else _left(code, value, limit, reducing=False)
         return f"{compared}; {percent_left(share)} left" if share is not None else compared
     return f"{compared}; {_way_out(code, over, order)}"
+
+
+def _is_count(code: str, value: Decimal, order: Decimal | None) -> bool:
+    """The check of a symbol's positions counts them too: a sum that holds this order is never smaller than it."""
+    return code == Reason.POSITION_LIMIT.value and order is not None and value < order
 
 
 def _way_out(code: str, over: Decimal, order: Decimal | None) -> str:

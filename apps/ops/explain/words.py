@@ -25,6 +25,12 @@ from apps.staff import numbers, times
 TRADES_SHOWN: Final = 8
 BARS_SHOWN: Final = 5
 NONE: Final = "none"
+AGE_IN_MS: Final = 10_000
+FILL_WORDS: Final = {
+    "latency_ms": "latency, ms of event time",
+    "reference_price": "price decided on",
+    "slippage_bps": "against the price decided on, basis points",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,10 @@ def _figure(value: float | None, decimals: int = 2) -> str:
     return numbers.UNKNOWN if value is None else numbers.rounded(Decimal(repr(value)), decimals)
 
 
+def _age(ms: int) -> str:
+    return f"{ms} ms" if ms < AGE_IN_MS else times.duration(ms)
+
+
 def _percent(value: float | None) -> str:
     return numbers.UNKNOWN if value is None else numbers.percent(Decimal(repr(value)), 2, signed=True)
 
@@ -111,7 +121,12 @@ def _window(part: WindowPart | None, found: Explanation) -> Iterator[Line]:
         text = f"close {price(bar.close, found)}, {volume}{note}"
         yield Line(times.minute_text(bar.minute), text, numbers.plain(bar.close))
     for condition in part.conditions:
-        yield Line(condition.name, _condition(condition), repr(condition.value), failed=condition.holds is False)
+        yield Line(
+            "RSI" if condition.name == "rsi" else condition.name,
+            _condition(condition),
+            repr(condition.value),
+            failed=condition.holds is False,
+        )
 
 
 def _condition(condition: Condition) -> str:
@@ -144,7 +159,7 @@ def _signal(found: Explanation) -> Iterator[Line]:
     yield Line("signal", f"{what} {part.symbol} at {price(part.price, found)}, {times.full(part.ts_event)}")
     yield Line("session", f"{part.session}, book {part.book}")
     if part.bid is not None and part.ask is not None:
-        age = "" if part.quote_ts is None else f", {times.duration(part.ts_event - part.quote_ts)} old then"
+        age = "" if part.quote_ts is None else f", {_age(part.ts_event - part.quote_ts)} old then"
         yield Line("quote", f"bid {price(part.bid, found)}, ask {price(part.ask, found)}{age}")
     if part.median is not None:
         yield Line("median of the last minute", price(part.median, found), numbers.plain(part.median))
@@ -158,8 +173,8 @@ def _decision(part: DecisionPart | None, found: Explanation) -> Iterator[Line]:
     yield Line(
         "made", f"{times.full(part.decided_ms)}, number {part.sequence} of the account, state {part.trading_state}"
     )
-    feed = "unknown" if part.feed_age_ms is None else times.duration(part.feed_age_ms)
-    yield Line("ages", f"feed {feed}, signal {times.duration(part.signal_age_ms)}")
+    feed = "unknown" if part.feed_age_ms is None else _age(part.feed_age_ms)
+    yield Line("ages", f"feed {feed}, signal {_age(part.signal_age_ms)}")
     before, after = numbers.rounded(part.exposure_before, 2), numbers.rounded(part.exposure_after, 2)
     yield Line("exposure", f"{before} before, {after} after, {part.currency}", numbers.plain(part.exposure_after))
     yield Line("equity", f"{numbers.rounded(part.equity, 2)} {part.currency}", numbers.plain(part.equity))
@@ -179,7 +194,8 @@ def _checks(part: DecisionPart | None) -> Iterator[Line]:
         yield Line("", NONE)
         return
     for check in by_urgency(part.checks):
-        words = "; ".join(text for text in (check.margin, check.note) if text)
+        said = not check.passed and bool(check.margin) and check.note.endswith("would pass")  # by the margin
+        words = "; ".join(text for text in (check.margin, "" if said else check.note) if text)
         mark = "✓" if check.passed else "✗"
         yield Line(f"{mark} {check.words}", words or "passed", check.value or "", failed=not check.passed)
 
@@ -212,11 +228,11 @@ def _fills(parts: Iterable[FillPart], found: Explanation) -> Iterator[Line]:
         if fill.quote is not None:
             yield Line("quote in force", _quote(fill.quote))
         if fill.slippage_bps is not None:
-            yield Line("slippage", f"{numbers.exact(fill.slippage_bps, signed=True)} basis points against us")
+            yield Line("against that quote", f"{numbers.exact(fill.slippage_bps, signed=True)} basis points")
         yield Line("fee", f"{numbers.exact(fill.fee)} {fill.fee_currency}", numbers.plain(fill.fee))
         for name, value in fill.more.items():
             text = numbers.exact(value) if isinstance(value, Decimal) else str(value)
-            yield Line(name.replace("_", " "), text, text)
+            yield Line(FILL_WORDS.get(name, name.replace("_", " ")), text, text)
     if fill is None:
         yield Line("", NONE)
 

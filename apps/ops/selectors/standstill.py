@@ -111,21 +111,28 @@ def _stopped(
     refused: QuerySet[SignalRefusal], now_ms: int,
 ) -> tuple[str, str]:  # fmt: skip
     """The first stage behind which nothing came, in the order of the road."""
-    before = _market(state, counted, now_ms)
-    if before is not None:
-        return before
+    silent = _silence(state, now_ms)
+    if silent is not None:
+        return silent
     if not endings:
-        return _no_signal(state, session, refused)
+        return _market(state, counted) or _no_signal(state, session, refused)
     traded = sum(number for code, number in endings.items() if code in _TRADED)
     if traded:
         return "", f"Nothing stands still: {_of(traded, 'signal')} of the last {WINDOW_HOURS} h traded."
     return _no_trade(endings)
 
 
-def _market(state: State, counted: dict[str, int], now_ms: int) -> tuple[str, str] | None:
+def _silence(state: State, now_ms: int) -> tuple[str, str] | None:
+    """No trade arrives any more."""
+    last_ms = state.snapshot.last_trade_ms
+    if last_ms is None or now_ms - last_ms <= timeouts.DATA_STALE_SECONDS * 1000:
+        return None
+    return "received", f"No trade has arrived for {times.duration(now_ms - last_ms)}. {state.sentence.line}"
+
+
+def _market(state: State, counted: dict[str, int]) -> tuple[str, str] | None:
     """From the exchange to the judged trade."""
     snapshot = state.snapshot
-    age_ms = None if snapshot.last_trade_ms is None else now_ms - snapshot.last_trade_ms
     told = f" {state.sentence.line}"
     if not counted["received"]:
         return "received", f"No trade has arrived in this session.{told}"
@@ -136,8 +143,6 @@ def _market(state: State, counted: dict[str, int], now_ms: int) -> tuple[str, st
     if not counted["processed"]:
         words = f"{numbers.count(counted['published'])} trades wait on the stream and no drain has read one."
         return "processed", words
-    if age_ms is not None and age_ms > timeouts.DATA_STALE_SECONDS * 1000:
-        return "received", f"No trade has arrived for {times.duration(age_ms)}.{told}"
     if not counted["bars"]:
         return "bars", "No minute has closed yet: a rule judges closed minutes."
     if not counted["evaluated"]:

@@ -18,7 +18,7 @@ from apps.ops.explain.subjects import FORMS
 from apps.ops.explain.words import Section, sections
 from apps.staff.commands import REFUSED, OneLineCommand
 
-LABEL_WIDTH = 28
+LABEL_WIDTH = 44
 
 
 class Command(OneLineCommand):
