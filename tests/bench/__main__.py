@@ -19,7 +19,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import engine, feed, growth, killswitch, receive
+from tests.bench import engine, feed, growth, killswitch, latency, receive
 
 BENCHES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "engine": engine.measure,
@@ -27,6 +27,7 @@ BENCHES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "feed": receive.measure,
     "growth": growth.measure,
     "killswitch": killswitch.measure,
+    "latency": latency.measure,
 }
 PACKAGES: Final = ("numba", "numpy", "protobuf", "websocket-client", "redis", "aiohttp", "ccxt")
 

@@ -27,6 +27,7 @@ io_method = 'sync'
 jit = off
 fsync = {fsync}
 full_page_writes = {fsync}
+track_commit_timestamp = on
 log_destination = 'stderr'
 logging_collector = off
 log_line_prefix = '%m [%p] '
