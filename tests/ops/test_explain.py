@@ -12,17 +12,21 @@ from django.core.management import call_command
 
 from apps.bus import codec
 from apps.execution.models import Trade
+from apps.execution.services import submit_order
+from apps.execution.venues.base import VenueStatus
 from apps.market.segments import SegmentWriter
 from apps.ops.explain.asking import NoSubject, explain
 from apps.ops.explain.checks import check_parts
 from apps.ops.explain.parts import Explanation
 from apps.ops.explain.stream import IN_SEGMENTS, ON_STREAM
 from apps.ops.explain.words import sections
-from apps.risk.models import RiskDecision
+from apps.risk.models import RiskDecision, TripCause
+from apps.risk.services.trips import trip_account
 from apps.signals.models import Signal
+from tests.execution.venues import ScriptedVenue
 from tests.factories import SignalFactory, SignalRefusalFactory
 from tests.ops.chains import MATURE, Chains, T, open_chains, tear, undecided
-from tests.worlds import NOW_MS, trades
+from tests.worlds import NOW_MS, fresh, trades
 
 D = Decimal
 pytestmark = pytest.mark.django_db
@@ -228,3 +232,30 @@ def test_the_sum_of_a_limit_names_what_was_there_and_what_the_order_adds() -> No
         "4.1 < 5 USDT; 0.9 more would have passed",
         "2.4 s > 2 s; 0.4 s less would have passed",
     ]
+
+
+def test_an_open_breaker_and_the_state_it_made_are_told_with_their_evidence(chains: Chains) -> None:
+    world = chains.world
+    evidence = {"loss": "51", "limit": "50"}
+    trip_account(account_id=world.account.pk, cause=TripCause.DAILY_LOSS, evidence=evidence, reason="a day's loss")
+    decision = world.decide(world.entry_signal())
+    assert decision is not None
+    found = told(chains, f"decision:{decision.pk}")
+    assert found.ending == "denied:REDUCING"
+    assert found.decision is not None
+    assert [(row.cause, row.to_state, row.evidence) for row in found.decision.trips] == [
+        ("DAILY_LOSS", "REDUCING", evidence)
+    ]
+    lines = next(section for section in sections(found) if section.name == "decision").lines
+    assert any(line.label == "breaker DAILY_LOSS" and "loss 51, limit 50" in line.text for line in lines)
+    assert any(line.label == "trading state" and line.text.startswith("REDUCING since") for line in lines)
+
+
+def test_what_a_venue_reported_and_cannot_be_is_told_with_the_order(chains: Chains) -> None:
+    intent = chains.world.approved(chains.world.entry_signal())
+    venue = ScriptedVenue(status=VenueStatus.PARTIALLY_FILLED)
+    venue.fill("t1", "SELL", "1")
+    submit_order(intent_id=intent.pk, now_ms=int(intent.created_at.timestamp() * 1000), feed=fresh, venue=venue)
+    found = told(chains, intent.client_order_id)
+    assert found.order is not None
+    assert found.order.anomalies == ("wrong side: a fill of a SELL for an order to BUY",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from django.db.models import Model
+from django.db.models import Model, Q
 
 from apps.engine.desk.book import MarkSet
 from apps.execution.models import Order
@@ -24,13 +24,14 @@ from apps.ops.explain.parts import (
     OrderPart,
     SignalPart,
     StrategyPart,
+    TripPart,
     WindowPart,
 )
 from apps.ops.explain.stream import Sources, stream_part
 from apps.ops.explain.subjects import Subject
 from apps.ops.explain.window import window_part
 from apps.portfolio.models import TradingSession
-from apps.risk.models import OrderIntent, RiskDecision, RiskLimits
+from apps.risk.models import BreakerTrip, OrderIntent, RiskDecision, RiskLimits
 from apps.risk.selectors import limits_of
 from apps.signals.models import Signal, SignalRefusal, Strategy, StrategyVersion
 from apps.staff import times
@@ -191,7 +192,8 @@ def _decision_part(
         checks=checks,
         limits=None if limits is None else _limits_part(limits),
         trading_state=decision.trading_state,
-        state_words=next((row.note for row in checks if row.code in ("HALTED", "REDUCING") and not row.passed), ""),
+        state_words=str(decision.inputs.get("state_words", "")),
+        trips=_trips(decision, signal),
         currency=session.quote_asset,
         equity=decision.equity,
         exposure_before=decision.exposure_before,
@@ -201,6 +203,19 @@ def _decision_part(
         feed_age_ms=decision.feed_age_ms,
         signal_age_ms=decision.signal_age_ms,
         decided_ms=times.to_ms(decision.decided_at),
+    )
+
+
+def _trips(decision: RiskDecision, signal: Signal | SignalRefusal) -> tuple[TripPart, ...]:
+    """Breakers of the account, the symbol or the strategy that had tripped and were not cleared yet."""
+    symbol = Instrument.objects.filter(pk=signal.instrument_id).values("symbol")
+    strategy = StrategyVersion.objects.filter(pk=signal.strategy_version_id).values("strategy__name")
+    concerned = Q(subject="") | Q(subject__in=symbol) | Q(subject__in=strategy)
+    tripped = BreakerTrip.objects.filter(concerned, account_id=decision.account_id, sequence__lt=decision.sequence)
+    still = tripped.filter(Q(cleared_at=None) | Q(cleared_at__gt=decision.decided_at))
+    return tuple(
+        TripPart(row.cause, row.subject, row.to_state, row.reason, dict(row.evidence), times.to_ms(row.created_at))
+        for row in still.order_by("sequence")
     )
 
 

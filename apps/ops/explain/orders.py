@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from apps.engine.matching import BASIS_POINTS
 from apps.engine.money import ZERO, exact
-from apps.execution.models import Order, OrderEvent, Trade, VenueTrade
+from apps.execution.models import Order, OrderAnomaly, OrderEvent, Trade, VenueTrade
 from apps.ops.explain.endings import UnmappedEnding, ending_of
 from apps.ops.explain.parts import EventPart, ExitPart, FillPart, LedgerPart, LegPart, OrderPart, PositionPart
 from apps.portfolio.models import LedgerEntry, Position, Reservation
@@ -49,7 +49,14 @@ def order_part(missing: list[str], intent: OrderIntent, order: Order | None) -> 
         promised_currency="" if reservation is None else reservation.currency,
         approved_ms=times.to_ms(intent.created_at),
         events=events,
+        anomalies=() if order is None else _anomalies(order),
     )
+
+
+def _anomalies(order: Order) -> tuple[str, ...]:
+    """What a venue reported of it that cannot be."""
+    rows = OrderAnomaly.objects.filter(order_id=order.pk).order_by("id")
+    return tuple(f"{row.get_kind_display().lower()}: {row.words}" for row in rows)
 
 
 def _events(order: Order) -> tuple[EventPart, ...]:

@@ -150,6 +150,18 @@ class LimitsPart:
 
 
 @dataclass(frozen=True, slots=True)
+class TripPart:
+    """A breaker that was open when it was decided. `subject` is empty for the whole account."""
+
+    cause: str
+    subject: str
+    to_state: str
+    reason: str
+    evidence: dict[str, Any]
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionPart:
     id: int
     sequence: int
@@ -160,6 +172,7 @@ class DecisionPart:
     limits: LimitsPart | None
     trading_state: str
     state_words: str
+    trips: tuple[TripPart, ...]
     currency: str
     equity: Decimal
     exposure_before: Decimal
@@ -205,6 +218,7 @@ class OrderPart:
     promised_currency: str
     approved_ms: int
     events: tuple[EventPart, ...]
+    anomalies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

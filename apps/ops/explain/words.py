@@ -173,6 +173,12 @@ def _decision(part: DecisionPart | None, found: Explanation) -> Iterator[Line]:
     yield Line(
         "made", f"{times.full(part.decided_ms)}, number {part.sequence} of the account, state {part.trading_state}"
     )
+    if part.state_words:
+        yield Line("trading state", f"{part.trading_state} {part.state_words}")
+    for trip in part.trips:
+        evidence = ", ".join(f"{name} {value}" for name, value in trip.evidence.items())
+        about = f"{trip.to_state}{f' for {trip.subject}' if trip.subject else ''} since {times.full(trip.created_ms)}"
+        yield Line(f"breaker {trip.cause}", f"{about}: {trip.reason}{f' ({evidence})' if evidence else ''}")
     feed = "unknown" if part.feed_age_ms is None else _age(part.feed_age_ms)
     yield Line("ages", f"feed {feed}, signal {_age(part.signal_age_ms)}")
     before, after = numbers.rounded(part.exposure_before, 2), numbers.rounded(part.exposure_after, 2)
@@ -212,6 +218,8 @@ def _order(part: OrderPart | None, found: Explanation) -> Iterator[Line]:
         yield Line("status", f"{part.status}{f' ({part.reason})' if part.reason else ''}: {left}")
     if part.promised is not None:
         yield Line("still promised", f"{numbers.exact(part.promised)} {part.promised_currency}")
+    for words in part.anomalies:
+        yield Line("reported, and cannot be", words, failed=True)
     for event in part.events:
         after = "" if event.after_ms is None else f", {event.after_ms} ms later"
         detail = f" ({event.detail})" if event.detail else ""
