@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from apps.engine.desk.account import Desk, PaperSettings
-from apps.engine.desk.replaying import MoneyStep, Replay, StateStep
+from apps.engine.desk.replaying import MoneyStep, Replay, StateStep, Step
 from apps.engine.portfolio import Leg, LegKind
 from apps.engine.risk.values import TradingState
 from tests.engine.simulations import LIMITS
@@ -19,7 +19,7 @@ def test_corrections_move_cash_in_the_replay_too_and_take_their_number() -> None
     )
     replay = Replay(desk, lambda *_: None, lambda *_: "")
     legs = (Leg(LegKind.CASH, "USDT", D("-2.5")), Leg(LegKind.VENUE, "USDT", D("2.5")))
-    steps = [
+    steps: list[Step] = [
         MoneyStep(sequence=1, reference="correction:1", legs=legs),
         StateStep(sequence=2, state=TradingState.HALTED, words="since 12:00 by mara: odd"),
     ]
