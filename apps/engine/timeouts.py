@@ -81,7 +81,6 @@ REST_TOTAL_SECONDS: Final = 8  # of a body that comes in drops
 # --- a venue's signed REST and private stream -------------------------------------------------------------------------
 VENUE_CALL_SECONDS: Final = 3  # from connecting to the last byte
 VENUE_TURN_SECONDS: Final = 0.5  # for a turn in the budget; what would wait longer is not sent
-VENUE_CALLS_PER_TASK_MAX: Final = 4  # the clock, the order, what became of it, its fills
 LISTEN_KEY_LIFETIME_SECONDS: Final = 3_600  # given by the exchange
 LISTEN_KEY_EXTEND_SECONDS: Final = 1_800
 LISTEN_KEY_LOOK_SECONDS: Final = 60  # one that is over leaves its socket open and silent, so it is asked for
@@ -277,8 +276,8 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
         lambda: REST_TOTAL_SECONDS + REST_READ_SECONDS < CELERY_SOFT_LIMIT_SECONDS,
     ),
     (
-        "a venue answers all questions of a task, or does not, before the task ends",
-        lambda: VENUE_CALLS_PER_TASK_MAX * (VENUE_CALL_SECONDS + VENUE_TURN_SECONDS) < CELERY_SOFT_LIMIT_SECONDS,
+        "the clock, the order, what became of it and its fills: all four calls fit into a task",
+        lambda: 4 * (VENUE_CALL_SECONDS + VENUE_TURN_SECONDS) < CELERY_SOFT_LIMIT_SECONDS,
     ),
     (
         "a listen key is extended, also at the second attempt, before it is over",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from apps.bus.budget import BudgetSpent
 from apps.engine import timeouts
-from apps.execution.venues.mexc import Client, ListenKeys, MexcVenue, read_access
+from apps.execution.venues.mexc import Access, Client, ListenKeys, MexcVenue, VenueRefused, read_access
 from tests.exchange.helpers import PrivateExchange, rows_of
 
 SYMBOL = "XRPUSDT"
@@ -58,3 +62,58 @@ def received(exchange: PrivateExchange, client_order_id: str) -> int:
     """How many orders of this id the exchange has accepted, by its journal."""
     exchange.command("heal")  # and write the journal
     return [row["client"] for row in rows_of(exchange.journal, "order")].count(client_order_id)
+
+
+def refusal_of(url: str) -> str:
+    """Why the venue does not call this address; empty if it would."""
+    try:
+        Access(url, "mx0testaaaaaaaaaaaa", "s")
+    except VenueRefused as refused:
+        return str(refused)
+    return ""
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    """Tells the time and nothing else."""
+
+    server: _RecordingServer
+
+    def _note(self) -> None:
+        is_time = self.path.startswith("/api/v3/time")
+        if not is_time:
+            self.server.seen.append((self.command, self.path, dict(self.headers)))
+        self.send_response(200 if is_time else 503)
+        self.end_headers()
+        self.wfile.write(f'{{"serverTime":{wall_ms()}}}'.encode())
+
+    def do_GET(self) -> None:
+        self._note()
+
+    def do_POST(self) -> None:
+        self._note()
+
+    def log_message(self, *_: object) -> None:
+        """The requests are kept, not printed."""
+
+
+class _RecordingServer(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Recorder)
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+
+
+@contextmanager
+def recording(secret: str, directory: Path) -> Iterator[tuple[MexcVenue, list[tuple[str, str, dict[str, str]]]]]:
+    """A venue, and what it sends: (method, path with query, headers) of each request but those for the time."""
+    key_file, secret_file = directory / "r.key", directory / "r.secret"
+    for path, text in ((key_file, "mx0testaaaaaaaaaaaa"), (secret_file, secret)):
+        path.touch(mode=0o600)
+        path.write_text(text)
+    with _RecordingServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        access = read_access(f"http://127.0.0.1:{server.server_port}", key_file, secret_file)
+        client = Client(access, OpenBudget(), wall_ms)
+        yield MexcVenue(client, symbols=lambda: (SYMBOL,), symbol_of=lambda _: None), server.seen
+        server.shutdown()
+        thread.join()
