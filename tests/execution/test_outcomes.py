@@ -366,3 +366,13 @@ def test_outcomes_come_as_often_as_they_are_asked_for() -> None:
     drawn = [faults.draw(f"c{number:024x}") for number in range(4_000)]
     assert 0.22 < drawn.count(Outcome.REJECT) / 4_000 < 0.28
     assert 0.47 < drawn.count(Outcome.LATE_FILL) / 4_000 < 0.53
+
+
+def test_an_order_that_was_filled_long_ago_in_event_time_is_not_taken_for_one_that_rests(
+    road: Callable[..., Road],
+) -> None:
+    """A fast replay passes minutes while a worker is busy."""
+    one = road()
+    one.reach(T + 600_000)
+    one.match()
+    assert (one.order.status, steps(one.order)) == ("FILLED", "SUBMIT ACCEPT COMPLETE")

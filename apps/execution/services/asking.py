@@ -15,7 +15,7 @@ from apps.execution.selectors import venue_of
 from apps.execution.services.clock import moment
 from apps.execution.services.steps import end_unfilled, step
 from apps.execution.services.syncing import apply_report, locked, lose
-from apps.execution.venues.base import Venue, VenueUnclear
+from apps.execution.venues.base import WORKING, Venue, VenueUnclear
 from apps.market.selectors import reached_ms
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.services import save_account
@@ -36,12 +36,11 @@ def sync_order(*, order_id: int, venue: Venue | None = None, now_ms: int | None 
     if status is Status.INITIALIZED or status is Status.DENIED:
         return
     venue = venue or venue_of(order.account.session)
-    canceling = status not in ENDED and (order.cancel_asked_at is not None or _overdue(order, now_ms))
+    canceling = status not in ENDED and order.cancel_asked_at is not None
     try:
-        if canceling:
+        report = None if canceling else venue.query(order.client_order_id)
+        if canceling or (report is not None and report.status in WORKING and _overdue(order, now_ms)):
             report = venue.cancel(order.client_order_id, at_ms=order.cancel_ts)
-        else:
-            report = venue.query(order.client_order_id)
         fills = venue.trades(order.client_order_id)
     except VenueUnclear as error:
         log.warning("order %s: no clear answer from %s: %s", order.client_order_id, venue.name, error)
