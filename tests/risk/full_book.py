@@ -20,7 +20,12 @@ NEXT: Final = SYMBOLS[-1]
 LIMIT: Final = Decimal("0.48")
 # So that one position's worth is room enough for the next order at its limit price, 2 % above.
 NEXT_SIZE: Final = Decimal("0.0196")
-WIDE: Final = {"orders_per_minute_max": 10_000, "orders_per_second_max": 10_000, "open_orders_max": 10_000}
+WIDE: Final = {
+    "orders_per_second_max": 1_000,
+    "orders_per_minute_max": 1_000,
+    "orders_per_day_max": 10_000,
+    "open_orders_max": 1_000,
+}
 
 
 def open_full_book() -> World:
