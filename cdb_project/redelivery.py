@@ -34,6 +34,10 @@ def _client() -> redis.Redis:
     return clients.glance(settings.REDIS_URL)
 
 
+class TookTooMuch(Exception):
+    """A task wanted more memory than there is. It has failed; its worker goes on."""
+
+
 def close_unusable() -> None:
     """Close connections that are in the middle of something although no task runs; the next query opens a new one."""
     for wrapper in connections.all(initialized_only=True):
@@ -53,6 +57,9 @@ class BoundedTask(Task):  # type: ignore[type-arg]
             return None
         try:
             return super().__call__(*args, **kwargs)
+        except MemoryError:
+            # Celery ends the whole worker for this one, and the message would come again to the next.
+            raise TookTooMuch(f"MemoryError in task {self.name}") from None
         finally:
             close_unusable()
 

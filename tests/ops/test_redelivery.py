@@ -17,7 +17,7 @@ from celery import Celery
 from django.db import connection
 
 from cdb_project import celery, redelivery
-from cdb_project.redelivery import REDELIVERIES_MAX, BoundedTask
+from cdb_project.redelivery import REDELIVERIES_MAX, BoundedTask, TookTooMuch
 from tests.faults.lane import database_named
 from tests.faults.processes import wait_until
 
@@ -71,6 +71,17 @@ def test_one_that_comes_again_and_again_is_given_up(runs: list[int], caplog: pyt
     given_up = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert len(given_up) == 3
     assert "task test.note is given up: its process ended 3 times" in given_up[0].message
+
+
+def test_a_task_without_memory_fails_alone() -> None:
+    application = Celery("test", task_cls=BoundedTask, set_as_current=False)
+
+    @application.task(name="test.devour", shared=False)
+    def devour() -> None:
+        raise MemoryError
+
+    with pytest.raises(TookTooMuch, match=r"MemoryError in task test\.devour"):
+        deliver(cast("BoundedTask", application.tasks["test.devour"]), "one", again=False)
 
 
 def interrupt_the_query(url: str) -> None:
