@@ -46,6 +46,8 @@ class Command(BaseCommand):
             with connection.cursor() as cursor:  # one snapshot for every check, also while the stack runs
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+                # Between two questions everything is derived again, which may take longer than a task may rest.
+                cursor.execute(f"SET LOCAL idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS}")
             session = current_session()
             if session is None:
                 raise CommandError("there is no session to verify: start one with `make demo`", returncode=1)
