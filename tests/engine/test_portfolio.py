@@ -123,6 +123,16 @@ def test_a_fee_counts_in_its_own_currency_and_is_named_where_it_has_no_price(
     assert (held.fees, held.unvalued, held.quantity) == (D(fees), unvalued, D(quantity))
 
 
+def test_whatever_an_average_rounds_to_the_last_sale_leaves_no_cost_and_the_whole_gain() -> None:
+    held = Holding()
+    for part in (fill("BUY", "1", "1"), fill("BUY", "1", "1"), fill("BUY", "1", "2")):
+        held = filled(held, part)
+    for left in ("2.666666666666666667", "1.333333333333333333", "0"):
+        held = filled(held, fill("SELL", "1", "2"))
+        assert held.cost == D(left)
+    assert held.realized == D(2)
+
+
 def test_fees_without_a_price_add_up_by_coin() -> None:
     held = filled(Holding(), fill("BUY", "100", "0.5", "0.3", "MX"))
     held = filled(held, fill("SELL", "40", "0.6", "0.1", "KCS"))
