@@ -131,9 +131,9 @@ def lose(*, order_id: int, words: str, now_ms: int | None = None) -> None:
     retry_tx(note)
 
 
-def pause_seconds(asks: int) -> float:
+def pause_seconds(asks: int) -> int:
     """Seconds until the next question after `asks` questions that had no clear answer."""
-    return float(min(timeouts.ORDER_ASK_FIRST_SECONDS * 2 ** min(asks, 10), timeouts.ORDER_ASK_MAX_SECONDS))
+    return min(timeouts.ORDER_ASK_FIRST_SECONDS << min(asks, 10), timeouts.ORDER_ASK_MAX_SECONDS)
 
 
 def locked(order_id: int) -> tuple[Account, Order]:

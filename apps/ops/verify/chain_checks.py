@@ -114,10 +114,8 @@ def _check_sequence(check: Check, account: Account) -> None:
 
 
 def _unnumbered(account: Account) -> int:
-    """How many numbers went to rows that do not carry them: changed limits, and corrections of a reconciliation."""
-    changed = RiskLimits.objects.filter(account_id=account.pk, version__gt=1).count()
-    legs = LedgerEntry.objects.filter(account_id=account.pk, reference__startswith="correction:reconcile:")
-    return changed + legs.values("reference").distinct().count()
+    """How many numbers went to rows that do not carry them: changed limits."""
+    return RiskLimits.objects.filter(account_id=account.pk, version__gt=1).count()
 
 
 def _numbered(model: type[Model]) -> bool:
