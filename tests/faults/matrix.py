@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import psycopg
 import redis
 
@@ -32,7 +33,7 @@ from tests.faults.processes import Stuck
 ROWS: Final[dict[str, Row]] = {
     row.id: row for row in (*matrix_processes.ROWS, *matrix_redis.ROWS, *matrix_database.ROWS)
 }
-FAILURES: Final = (AssertionError, Stuck, psycopg.Error, redis.RedisError, OSError)
+FAILURES: Final = (AssertionError, Stuck, psycopg.Error, redis.RedisError, psutil.Error, OSError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,12 +264,20 @@ def _killed_again_and_again(road: Road) -> None:
     _send(road, "test.circle")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (idle < IDLE_LOOKS or not tries):
-        busy = [process for process in main.children() if process.cpu_percent(0.3) > BUSY_PERCENT]
-        for process in busy:
-            process.kill()
+        busy = sum(_killed_if_busy(process) for process in main.children())
         tries += bool(busy)
         idle = 0 if busy else idle + 1
     ask(1 <= tries <= TRIES_AFTER + 1, f"it was tried {tries} times")
+
+
+def _killed_if_busy(process: psutil.Process) -> bool:
+    try:
+        if process.cpu_percent(0.3) <= BUSY_PERCENT:
+            return False
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
 
 
 def p13(road: Road, _dice: random.Random) -> None:
