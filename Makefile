@@ -96,8 +96,7 @@ prove-engine: install-dev ## Live, backtest, what-if and parity agree to the byt
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 prove-orders: install-dev ## Orders under every interleaving, beside a reference of their books [EXAMPLES=2000]
-	@$(RUN) ORDER_EXAMPLES=$(EXAMPLES) ORDER_STEPS=25 .ci/test tests/execution/test_order_machine.py -q \
-		--hypothesis-show-statistics $(ARGS)
+	@$(RUN) ORDER_EXAMPLES=$(EXAMPLES) ORDER_STEPS=25 .ci/test tests/execution/test_order_machine.py -q -s $(ARGS)
 
 .PHONY: prove-explain
 prove-explain: install-dev ## Each of N=10000 signals ends in one reason, every number worked out again [N= SEED=]

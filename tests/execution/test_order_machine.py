@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from decimal import Decimal
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -37,7 +39,10 @@ EXAMPLES = int(os.environ.get("ORDER_EXAMPLES", "10"))
 STEPS = int(os.environ.get("ORDER_STEPS", "15"))
 EXPOSURE_MAX = D("0.05")  # two orders of 2 040 fit, a third does not
 LONG = EXAMPLES > 50
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(0 if LONG else 120)]
+pytestmark = [pytest.mark.django_db, pytest.mark.timeout(0 if LONG else 600)]
+
+SEEN: Counter[str] = Counter()
+"""What happened in all examples together: a proof that met nothing would be none."""
 
 PICK = st.integers(0, 1_000)
 
@@ -49,6 +54,7 @@ class Orders(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        SEEN.update(["examples"])
         self.savepoint = transaction.savepoint()
         self.world = open_world(SYMBOLS)
         RiskLimits.objects.filter(account=self.world.account).update(
@@ -89,7 +95,7 @@ class Orders(RuleBasedStateMachine):
         assert self.world.decide(signal) is None
         intent = OrderIntent.objects.filter(decision=decision).select_related("instrument").first()
         assert (intent is not None) is (decision.verdict == RiskDecision.Verdict.APPROVED)
-        event(f"{'exit' if decision.signal.position_id else 'entry'} {decision.verdict}")
+        SEEN.update([f"{'exit' if decision.signal.position_id else 'entry'} {decision.verdict}"])
         if intent is None:
             assert decision.reasons
             return
@@ -127,7 +133,7 @@ class Orders(RuleBasedStateMachine):
         else:
             self._replaced_by(one, now_ms)
             one.status = {"clear": "ACCEPTED", "rejected": "REJECTED"}.get(how, "UNKNOWN")
-        event(f"sent: {one.status}")
+        SEEN.update([f"sent: {one.status}"])
 
     def _replaced_by(self, exit_order: Expected, now_ms: int) -> None:
         """An exit takes back entries of its symbol that rest."""
@@ -248,7 +254,7 @@ class Orders(RuleBasedStateMachine):
         one.cancel_asked = True
         if not silent:
             self.unpromised += one.told(self.venue, self.now_ms)
-        event("cancel")
+        SEEN.update(["cancel"])
 
     @rule()
     def reconcile_fills(self) -> None:
@@ -273,7 +279,7 @@ class Orders(RuleBasedStateMachine):
         try:
             set_trading_state(account_id=self.world.account.pk, to_state=state, set_by="tester", reason="a test")
         except StateRefused:
-            event("resume refused")
+            SEEN.update(["resume refused"])
 
     @rule()
     def restart(self) -> None:
@@ -331,3 +337,7 @@ def test_whatever_happens_in_whatever_order_the_books_agree() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    sys.stdout.write(f"{dict(SEEN)}\n")
+    if LONG:
+        assert SEEN["examples"] >= EXAMPLES
+        assert {"entry approved", "exit approved", "sent: ACCEPTED", "sent: UNKNOWN", "cancel"} <= SEEN.keys()
