@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any, Final
 
 import psutil
@@ -33,7 +34,7 @@ from tests.faults.processes import Stuck
 ROWS: Final[dict[str, Row]] = {
     row.id: row for row in (*matrix_processes.ROWS, *matrix_redis.ROWS, *matrix_database.ROWS)
 }
-FAILURES: Final = (AssertionError, Stuck, psycopg.Error, redis.RedisError, psutil.Error, OSError)
+FAILURES: Final = (AssertionError, Stuck, psycopg.Error, redis.RedisError, psutil.Error, SubprocessError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
