@@ -100,7 +100,7 @@ prove-orders: install-dev ## Orders under every interleaving, beside a reference
 
 .PHONY: prove-explain
 prove-explain: install-dev ## Each of N=10000 signals ends in one reason, every number worked out again [N= SEED=]
-	@CDB_EXPLAIN_SIGNALS=$(if $(findstring command,$(origin N)),$(N),10000) $(if $(SEED),CDB_EXPLAIN_SEED=$(SEED)) $(RUN) .ci/test tests/ops/test_explain_many.py -s -q
+	@EXPLAIN_SIGNALS=$(if $(findstring command,$(origin N)),$(N),10000) $(if $(SEED),EXPLAIN_SEED=$(SEED)) $(RUN) .ci/test tests/ops/test_explain_many.py -s -q
 
 check: check-lint check-imports check-django check-dependencies ## Lint, types, import order, migrations, dependencies
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -69,7 +70,8 @@ def test_a_fill_that_only_one_side_has_is_found_and_no_other(fills: dict[str, Tr
 @given(trades, st.sampled_from(["price", "quantity", "fee", "side", "symbol", "fee_currency", "client_order_id"]))
 def test_a_fill_that_differs_in_one_thing_is_never_booked(fill: TradeFacts, field: str) -> None:
     value = getattr(fill, field)
-    other = replace(fill, **{field: value + 1 if isinstance(value, Decimal) else f"{value}x"})
+    changed: dict[str, Any] = {field: value + 1 if isinstance(value, Decimal) else f"{value}x"}
+    other = replace(fill, **changed)
     found = compare_trades({"t1": fill}, {"t1": other})
     assert [(one.kind, one.correction) for one in found] == [(Kind.TRADE_DIFFERS, Correction.NONE)]
 

@@ -10,10 +10,12 @@ import redis
 from django.conf import settings
 
 from apps.bus.streams import feed_state_key
+from apps.bus.workers import Heart
 from apps.execution import tasks as execution_tasks
 from apps.execution.models import Order, Trade
 from apps.risk import tasks as risk_tasks
 from apps.risk.models import OrderIntent, RiskDecision
+from tests import factories
 from tests.worlds import TRIGGER_MS, World, open_world, quotes, trades, watermark
 
 pytestmark = pytest.mark.django_db
@@ -31,9 +33,17 @@ def report_feed(client: redis.Redis, world: World) -> None:
     client.set(feed_state_key(world.epoch.pk), json.dumps({"written_ms": now_ms, "connections": [connection]}))
 
 
+def report_path(client: redis.Redis, world: World) -> None:
+    """An ingest that holds its lease, and everyone on the way of an order alive, with the code that runs here."""
+    factories.IngestLeaseFactory.create(epoch=world.epoch)
+    for name in ("steward", "trade", "drain-0"):
+        Heart(client, name=name, version=settings.CODE_HASH).beat(time.time_ns() // 1_000_000)
+
+
 def test_the_tasks_carry_a_signal_to_a_booked_trade(redis_client: redis.Redis) -> None:
     world = open_world()
     report_feed(redis_client, world)
+    report_path(redis_client, world)
     entry = world.publish(redis_client, quotes((TRIGGER_MS, 5_000, 1_000_000, 5_002, 1_000_000)))
     world.publish(redis_client, trades((TRIGGER_MS, 5_000)), watermark(TRIGGER_MS + 1_000))
     world.reach(TRIGGER_MS + 1_000)
@@ -49,6 +59,7 @@ def test_the_tasks_carry_a_signal_to_a_booked_trade(redis_client: redis.Redis) -
 def test_without_a_report_of_the_feed_nothing_is_opened(redis_client: redis.Redis) -> None:
     world = open_world()
     redis_client.flushdb()
+    report_path(redis_client, world)
     risk_tasks.assess_signal(world.entry_signal(ts_init=time.time_ns() // 1_000_000).pk)
     assert RiskDecision.objects.get().reasons == ["STALE_FEED"]
 

@@ -26,8 +26,8 @@ from tests.ops.chains import tear
 from tests.ops.many_signals import SYMBOLS, Day
 from tests.worlds import open_world
 
-SIGNALS = int(os.environ.get("CDB_EXPLAIN_SIGNALS", "60"))
-SEED = int(os.environ.get("CDB_EXPLAIN_SEED", "7"))
+SIGNALS = int(os.environ.get("EXPLAIN_SIGNALS", "60"))
+SEED = int(os.environ.get("EXPLAIN_SEED", "7"))
 LATER_MS = 120_000
 EXPLAINED = 25  # chains that are told in full
 

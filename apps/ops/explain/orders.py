@@ -29,6 +29,7 @@ def order_part(missing: list[str], intent: OrderIntent, order: Order | None) -> 
     if reservation is None:
         missing.append(f"reservation of {intent.client_order_id}")
     events = () if order is None else _events(order)
+    status = "" if order is None else order.status
     if order is not None and not events and order.status != "INITIALIZED":
         missing.append(f"events of order {order.pk}")
     return OrderPart(
@@ -40,7 +41,7 @@ def order_part(missing: list[str], intent: OrderIntent, order: Order | None) -> 
         quantity=intent.quantity,
         limit_price=intent.limit_price,
         reducing=intent.reducing,
-        status="" if order is None else order.status,
+        status=status,
         reason="" if order is None else order.reason,
         filled=ZERO if order is None else order.filled_qty,
         leaves=intent.quantity if order is None else order.leaves_qty,

@@ -22,7 +22,7 @@ from apps.risk.models import RiskDecision, RiskStateChange, Scope, TradingState
 from apps.risk.services.gate import senders_are_through
 from apps.risk.services.states import StateRefused, account_state, change_by_person, positions_of
 from apps.signals.models import Signal
-from apps.signals.services.raising import exit_key
+from apps.signals.services.raising import exit_key, flatten_row
 
 EXITS_STOPPED = "trading is halted, which stops exits too: reduce first (manage.py risk reduce), then flatten"
 
@@ -83,17 +83,11 @@ def _raise(account: Account, positions: list[Position], now_ms: int) -> list[Sig
         symbol = position.instrument.symbol
         cursor = cursors.get(shard_of(symbol, account.session.epoch.shard_count))
         reached = (cursor.watermark_ms if cursor else None) or 0
-        row = Signal(
-            session=account.session,
-            strategy_version_id=position.strategy_version_id,
-            book=account.book,
-            instrument=position.instrument,
-            kind=Signal.Kind.EXIT,
-            exit_reason=Signal.ExitReason.FLATTEN,
-            position=position,
-            trigger_key=exit_key(position.pk, position.exit_attempts),
-            ts_event=max(reached, position.opened_ts, position.retry_ts),
+        position.account = account
+        row = flatten_row(
+            position,
             price=closes.get(symbol, position.entry_price),
+            ts_event=max(reached, position.opened_ts, position.retry_ts),
             entry_id=cursor.seen_through if cursor else position.trigger_entry,
             ts_init=now_ms,
         )

@@ -139,6 +139,24 @@ def exit_row(raised: RaisedExit, instrument: Instrument, position: Position, att
     )
 
 
+def flatten_row(position: Position, *, price: Decimal, ts_event: int, entry_id: str, ts_init: int) -> Signal:
+    """An exit because a person says so, unsaved: under the key of the next exit that the position would have."""
+    return Signal(
+        session=position.account.session,
+        strategy_version_id=position.strategy_version_id,
+        book=position.account.book,
+        instrument=position.instrument,
+        kind=Signal.Kind.EXIT,
+        exit_reason=Signal.ExitReason.FLATTEN,
+        position=position,
+        trigger_key=exit_key(position.pk, position.exit_attempts),
+        ts_event=ts_event,
+        price=price,
+        entry_id=entry_id,
+        ts_init=ts_init,
+    )
+
+
 def store_new(rows: list[Signal]) -> list[Signal]:
     """Insert the signals that are not there yet; returns those, with their keys, oldest trigger first.
 
