@@ -76,12 +76,12 @@ def test_one_that_comes_again_and_again_is_given_up(runs: list[int], caplog: pyt
 def test_a_task_without_memory_fails_alone() -> None:
     application = Celery("test", task_cls=BoundedTask, set_as_current=False)
 
-    @application.task(name="test.devour", shared=False)
-    def devour() -> None:
+    @application.task(name="test.take_all", shared=False)
+    def take_all() -> None:
         raise MemoryError
 
-    with pytest.raises(TookTooMuch, match=r"MemoryError in task test\.devour"):
-        deliver(cast("BoundedTask", application.tasks["test.devour"]), "one", again=False)
+    with pytest.raises(TookTooMuch, match=r"MemoryError in task test\.take_all"):
+        deliver(cast("BoundedTask", application.tasks["test.take_all"]), "one", again=False)
 
 
 def interrupt_the_query(url: str) -> None:

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -126,7 +127,7 @@ class Connection:
         raw = self.transport.get_extra_info("socket")
         if raw is not None:  # lingering for zero seconds makes the end a reset
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        abort(self.transport)
 
     async def wait_closed(self) -> None:
         """Wait until a close that has begun is done."""
@@ -142,4 +143,10 @@ class Connection:
             self._log.event("close_unanswered", connection=self.number)
         finally:
             # A transport that is only closing would first wait for its unsent bytes, which nobody may ever read.
-            self.transport.abort()
+            abort(self.transport)
+
+
+def abort(transport: asyncio.Transport) -> None:
+    """End a connection at once. One that is gone already is no error, though TLS in Python 3.11.2 makes it one."""
+    with suppress(AttributeError):
+        transport.abort()
