@@ -21,6 +21,7 @@ from celery.schedules import crontab
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_ready, worker_shutdown
 
 from apps.engine import timeouts
+from cdb_project import broker
 from cdb_project.env import exit_on_wrong_setting
 from cdb_project.pipeline import TASK_QUEUES
 
@@ -36,6 +37,7 @@ HOUR_SECONDS = 3600
 
 
 def build() -> Celery:
+    broker.install()
     application = Celery("cdb", task_cls="cdb_project.redelivery:BoundedTask")
     application.config_from_object("django.conf:settings", namespace="CELERY")
     application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}

@@ -22,6 +22,7 @@ SEED = 3
 # What somebody may do to the rows behind our back -> the words of the check that finds it.
 DAMAGES = {
     "UPDATE risk_riskstate SET exposure = exposure + 1": "I7",
+    "ALTER TABLE portfolio_ledgerentry DISABLE TRIGGER USER;"
     "UPDATE portfolio_ledgerentry SET amount = amount + 1 WHERE id = (SELECT min(id) FROM portfolio_ledgerentry)": "I6",
     "UPDATE market_shardcursor SET seen_through = '1-0', replay_from = '1-0' WHERE shard = 0": "I1",
     "UPDATE risk_riskdecision SET verdict = 'denied' WHERE id IN (SELECT decision_id FROM risk_orderintent)": "I4",

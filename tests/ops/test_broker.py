@@ -1,0 +1,51 @@
+"""A worker whose acknowledgement is lost goes on taking messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kombu.transport import virtual
+from kombu.transport.redis import Channel
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+import cdb_project.celery  # noqa: F401 - makes the application, as every worker does
+from cdb_project.broker import ForgettingQoS
+
+
+class Unheard(ForgettingQoS):
+    """Redis does not answer when it is told that a message is done, or to be given out again."""
+
+    def _remove_from_indices(self, *_: Any, **__: Any) -> Any:
+        raise RedisConnectionError("connection reset by peer")
+
+    def restore_by_tag(self, *_: Any, **__: Any) -> None:
+        raise RedisConnectionError("connection reset by peer")
+
+
+def full() -> Unheard:
+    """One message is at work, and no more may be."""
+    counting = Unheard(channel=None, prefetch_count=1)
+    virtual.QoS.append(counting, object(), "tag")
+    counting.restore_at_shutdown = False
+    assert not counting.can_consume()
+    return counting
+
+
+def test_a_lost_acknowledgement_is_told_and_makes_room_for_the_next_message() -> None:
+    counting = full()
+    with pytest.raises(RedisConnectionError):
+        counting.ack("tag")
+    assert counting.can_consume()
+
+
+@pytest.mark.parametrize("requeue", [False, True])
+def test_so_does_a_lost_rejection(requeue: bool) -> None:
+    counting = full()
+    with pytest.raises(RedisConnectionError):
+        counting.reject("tag", requeue=requeue)
+    assert counting.can_consume()
+
+
+def test_every_channel_of_ours_counts_like_this() -> None:
+    assert Channel.QoS is ForgettingQoS
