@@ -114,6 +114,7 @@ def tell_of_this_worker(sender: Any, **_: Any) -> None:
     name = str(sender.hostname).partition("@")[0]
     heart = Heart(clients.writer(settings.REDIS_URL), name=name, version=settings.CODE_HASH)
     threading.Thread(target=_beat, args=(heart,), name="heartbeat", daemon=True).start()
+    threading.Thread(target=_watch_schema, name="schema", daemon=True).start()
 
 
 def _beat(heart: Heart) -> None:
@@ -126,6 +127,23 @@ def _beat(heart: Heart) -> None:
             break
     with contextlib.suppress(redis.RedisError):  # then it counts as silent, which it is
         heart.leave()
+
+
+def _watch_schema() -> None:
+    while not _done.wait(timeouts.SCHEMA_LOOK_SECONDS):
+        if leave_other_schema():
+            break
+
+
+def leave_other_schema() -> bool:
+    """Whether somebody has migrated away from this code: then no task is taken any more, and the worker ends."""
+    from apps.ops.schema import differing_schema
+
+    words = differing_schema()
+    if words:
+        log.critical("this worker ends after the task under way: %s", words)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return bool(words)
 
 
 @worker_shutdown.connect

@@ -54,6 +54,7 @@ ORDER_FLIGHT_MS: Final = 1_000  # event time; until then an order is on its way 
 ORDER_REST_MS: Final = 60_000  # event time; what rests longer is canceled, an exit then raised again
 HEARTBEAT_SECONDS: Final = 5  # how often a worker tells that it is there
 HEARTBEAT_AGE_MAX_MS: Final = 15_000  # three missed
+SCHEMA_LOOK_SECONDS: Final = 5  # how often a process looks whether somebody has migrated away from its code
 DATA_STALE_SECONDS: Final = 60  # shown as old, in every place that shows it
 
 # --- reconciliation ---------------------------------------------------------------------------------------------------
@@ -189,6 +190,11 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     (
         "a refused exchange is asked again before a connection's day ends",
         lambda: FEED_REFUSED_RETRY_MAX_SECONDS < EXCHANGE_LIFETIME_SECONDS,
+    ),
+    # workers
+    (
+        "a change of the schema is noticed sooner than a silent worker",
+        lambda: SCHEMA_LOOK_SECONDS * 1000 < HEARTBEAT_AGE_MAX_MS,
     ),
     # the lease
     ("a holder stops before its lease ends", lambda: LEASE_SELF_STOP_SECONDS < LEASE_TTL_SECONDS),

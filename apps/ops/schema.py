@@ -1,11 +1,15 @@
-"""The fence between code and schema: a worker starts only on the schema that its code was written for."""
+"""The fence between code and schema: a worker starts, and goes on, only on the schema that its code was written for."""
 
 from __future__ import annotations
 
+from functools import cache
+
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
 NAMED_MAX = 3
+Names = frozenset[tuple[str, str]]
 
 
 def differing_schema() -> str:
@@ -13,15 +17,15 @@ def differing_schema() -> str:
 
     A database that does not answer says nothing about its schema: "" too, because processes start in any order.
     """
+    known, replaced = own_migrations()
     try:
-        loader = MigrationLoader(connection)
+        applied = set(MigrationRecorder(connection).applied_migrations())
     except (DatabaseError, InterfaceError):
         return ""
     finally:
         connection.close()
-    known, applied = set(loader.disk_migrations), set(loader.applied_migrations)
     ours = {app for app, _ in known}
-    newer = sorted(f"{app} {name}" for app, name in applied - known if app in ours and not _replaced(loader, app, name))
+    newer = sorted(f"{app} {name}" for app, name in applied - known - replaced if app in ours)
     older = sorted(f"{app} {name}" for app, name in known - applied)
     if newer:
         return f"the schema is newer than this code ({_few(newer)}): start the code that belongs to it"
@@ -30,8 +34,14 @@ def differing_schema() -> str:
     return ""
 
 
-def _replaced(loader: MigrationLoader, app: str, name: str) -> bool:
-    return any((app, name) in migration.replaces for migration in loader.disk_migrations.values())
+@cache
+def own_migrations() -> tuple[Names, Names]:
+    """The migrations of this code, and those that they replace, as (app, name).
+
+    Read once: a process runs what it has loaded, whatever is laid on its disk later.
+    """
+    found = MigrationLoader(None).disk_migrations
+    return frozenset(found), frozenset(pair for migration in found.values() for pair in migration.replaces)
 
 
 def _few(names: list[str]) -> str:

@@ -87,6 +87,11 @@ class Pipe:
             tasks.create_task(self._fill())
             tasks.create_task(self._empty())
 
+    def strand(self) -> None:
+        """Throw away what comes from here on, whatever the other connections do."""
+        self._lane = Lane(discarding=True)  # its gate is never opened
+        self.lost_bytes = True
+
     async def _fill(self) -> None:
         while True:
             if not self._lane.discarding:

@@ -129,6 +129,11 @@ class FaultProxy:
 
         self._on_lanes(direction, close_gate)
 
+    def strand(self) -> int:
+        """Half-open for good: what is open now passes nothing more and is never closed; new connections are sound. How
+        many. `heal` resets them."""
+        return self._call(self._strand)
+
     def reset(self) -> int:
         """End every open connection with a TCP reset on both sides; how many."""
         return self._call(self._reset)
@@ -216,6 +221,12 @@ class FaultProxy:
             self._server.close()
             self._server = None
             await asyncio.sleep(0)  # the socket is closed by a callback
+
+    async def _strand(self) -> int:
+        for link in self._links:
+            for pipe in link.pipes.values():
+                pipe.strand()
+        return len(self._links)
 
     async def _reset(self) -> int:
         count = len(self._links) + len(self._silent)

@@ -173,6 +173,22 @@ def test_a_new_connection_is_dropped_too(proxy: FaultProxy) -> None:
         assert receive(client, 5) == b"hello"
 
 
+def test_what_is_stranded_stays_mute_and_open_while_new_connections_are_sound(
+    proxy: FaultProxy, client: socket.socket
+) -> None:
+    assert proxy.strand() == 1
+    client.sendall(b"lost")
+    client.settimeout(SHORT_SECONDS)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    with connected(proxy):
+        pass
+    client.settimeout(LONG_SECONDS)
+    proxy.heal()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
 def test_a_reset_reaches_both_sides(proxy: FaultProxy, client: socket.socket) -> None:
     assert proxy.reset() == 1
     with pytest.raises(ConnectionResetError):

@@ -42,7 +42,7 @@ MARKET: Final = ("--symbols", "12", "--trades-per-second", "4", "--quotes-per-se
 CELERY: Final = ("-A", "cdb_project", "worker", "--concurrency=1", "--without-gossip", "--without-mingle")
 TASKS: Final = "--include=tests.faults.matrix_tasks"
 SUPERVISE_SECONDS: Final = 0.2
-START_SECONDS: Final = 110
+START_SECONDS: Final = 300
 # Roads of one machine share what was compiled; nothing else outlives one.
 KERNELS: Final = Path(tempfile.gettempdir()) / f"cdb-kernels-{os.geteuid()}"
 RECOVER_SECONDS: Final = 100

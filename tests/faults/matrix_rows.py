@@ -56,9 +56,9 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 @contextmanager
-def no_order_leaves(road: Road) -> Iterator[None]:
-    """No order reaches the venue while this lasts; what was under way has a second to arrive."""
-    time.sleep(1)
+def no_order_leaves(road: Road, *, after_seconds: float = 1) -> Iterator[None]:
+    """No order reaches the venue while this lasts; what was under way has `after_seconds` to arrive."""
+    time.sleep(after_seconds)
     before = road.one("SELECT count(*) FROM execution_venueorder")
     yield
     after = road.one("SELECT count(*) FROM execution_venueorder")

@@ -89,8 +89,10 @@ class Valkey:
         self.url = f"redis://127.0.0.1:{port}/0"
         self._child: Child | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """Start it, with `more` options, and wait until it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
+        options += ["--enable-debug-command", "local", *more]
         self._child = Child([str(self._program), *options, "--dir", str(self.folder)], self.folder / "valkey.log")
         wait_until("Valkey answers", self.answers, seconds=20, every=0.02)
 
