@@ -18,10 +18,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_init, worker_process_init, worker_ready, worker_shutdown
+from celery.signals import setup_logging, task_failure, worker_init, worker_process_init, worker_ready, worker_shutdown
 
 from apps.engine import timeouts
-from cdb_project import broker
+from cdb_project import broker, given_up
 from cdb_project.env import exit_on_wrong_setting
 from cdb_project.pipeline import TASK_QUEUES
 
@@ -53,6 +53,7 @@ def build() -> Celery:
         "audit-parity": {"task": "backtest.audit_parity", "schedule": crontab(hour="0", minute="10")},
     }
     application.autodiscover_tasks()
+    task_failure.connect(given_up.note_failure)
     return application
 
 

@@ -9,7 +9,7 @@ KeyboardInterrupt only; the connection would answer every later task with "anoth
 
 from __future__ import annotations
 
-import logging
+import traceback
 from functools import cache
 from typing import Any, Final
 
@@ -20,8 +20,7 @@ from django.db import connections
 from psycopg.pq import TransactionStatus
 
 from apps.bus import clients
-
-log = logging.getLogger(__name__)
+from cdb_project.given_up import TookTooMuch, give_up, times_ended
 
 REDELIVERIES_MAX: Final = 2
 REMEMBERED_SECONDS: Final = 3_600
@@ -32,10 +31,6 @@ IDLE: Final = TransactionStatus.IDLE
 def _client() -> redis.Redis:
     """One client per worker process, made at the first message that comes again."""
     return clients.glance(settings.REDIS_URL)
-
-
-class TookTooMuch(Exception):
-    """A task wanted more memory than there is. It has failed; its worker goes on."""
 
 
 def close_unusable() -> None:
@@ -53,11 +48,13 @@ class BoundedTask(Task):  # type: ignore[type-arg]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (self.request.delivery_info or {}).get("redelivered") and self._came_too_often():
-            log.critical("task %s is given up: its process ended %d times", self.name, REDELIVERIES_MAX + 1)
+            give_up(self.name, kwargs, times_ended(REDELIVERIES_MAX + 1))
             return None
         try:
             return super().__call__(*args, **kwargs)
-        except MemoryError:
+        except MemoryError as error:
+            # What the task took is held by its frames; whoever tells of it needs some memory too.
+            traceback.clear_frames(error.__traceback__)
             # Celery ends the whole worker for this one, and the message would come again to the next.
             raise TookTooMuch(f"MemoryError in task {self.name}") from None
         finally:

@@ -26,6 +26,7 @@ class Alert(models.Model):
         ORDER_ANOMALY = "order_anomaly"
         NO_ACTIVITY = "no_activity"
         FEW_TRADES = "few_trades"
+        TASK_GIVEN_UP = "task_given_up"
 
     class Severity(models.TextChoices):
         NOTICE = "notice"

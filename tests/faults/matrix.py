@@ -111,7 +111,7 @@ def _verified(road: Road, seed: int) -> Result:
     """Everything derived again from what is stored (I1 to I7)."""
     began = time.monotonic()
     try:
-        road.recovered()
+        road.come_to_rest()
         code, words = road.manage("verify", "--json")
         rows: list[dict[str, Any]] = json.loads(words.splitlines()[0]) if words.startswith("[") else []
         wrong = [f"{row['id']}: {row['detail']}" for row in rows if not row["ok"]]

@@ -237,6 +237,15 @@ class Road:
         before = wait_until("the database answers", lambda: self._try(self.processed), seconds=seconds, every=0.2)
         moves = lambda: (self._try(self.processed) or 0) > before  # noqa: E731
         wait_until("trades are read again", moves, seconds=seconds, every=0.2)
+        self._caught_up(seconds)
+        return time.monotonic() - began
+
+    def come_to_rest(self, seconds: float = RECOVER_SECONDS) -> None:
+        """The feed ends, and what waits is worked off: what is left undone then is not merely late."""
+        self.stop_service("ingest")
+        self._caught_up(seconds)
+
+    def _caught_up(self, seconds: float) -> None:
         tails = self.tails()
         newest = {table: self.one(f"SELECT COALESCE(max(id), 0) FROM {table}") for table in WAITING}
 
@@ -246,7 +255,6 @@ class Road:
             return read and not any(self.one(WAITING[name], number) for name, number in newest.items())
 
         wait_until("what waited has moved on", lambda: self._try(caught_up), seconds=seconds, every=0.2)
-        return time.monotonic() - began
 
     def _try(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -263,6 +271,8 @@ WAITING: Final = {
     "outbox_outboxevent": "SELECT count(*) FROM outbox_outboxevent WHERE published_at IS NULL AND id <= %s",
     "signals_signal": """SELECT count(*) FROM signals_signal s WHERE s.id <= %s
         AND NOT EXISTS (SELECT 1 FROM risk_riskdecision d WHERE d.signal_id = s.id)""",
+    "risk_orderintent": """SELECT count(*) FROM risk_orderintent i WHERE i.id <= %s
+        AND NOT EXISTS (SELECT 1 FROM execution_order o WHERE o.intent_id = i.id)""",
     "execution_order": """SELECT count(*) FROM execution_order
         WHERE status IN ('SUBMITTING', 'UNKNOWN') AND id <= %s""",
 }

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 from celery import shared_task
+from django.conf import settings
+
+from apps.bus import clients
 
 STEP_BYTES = 16 * 2**20
 TRIES_AFTER = 2  # as the tasks of the road
+CIRCLING: Final = "matrix:circling"  # a list of the processes that began to circle
 
 
 @shared_task(name="test.devour", max_retries=TRIES_AFTER)
@@ -18,7 +25,8 @@ def devour() -> None:
 
 @shared_task(name="test.circle", max_retries=TRIES_AFTER)
 def circle() -> None:
-    """Never end, and never listen."""
+    """Tell which process it is, then never end, and never listen."""
+    clients.writer(settings.REDIS_URL).rpush(CIRCLING, os.getpid())
     while True:
         try:
             while True:

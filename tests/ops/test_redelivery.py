@@ -16,8 +16,10 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
 from django.db import connection
 
+from apps.alerts.models import Alert
 from cdb_project import celery, redelivery
-from cdb_project.redelivery import REDELIVERIES_MAX, BoundedTask, TookTooMuch
+from cdb_project.given_up import TookTooMuch
+from cdb_project.redelivery import REDELIVERIES_MAX, BoundedTask
 from tests.faults.lane import database_named
 from tests.faults.processes import wait_until
 
@@ -62,6 +64,7 @@ def test_a_first_delivery_is_never_counted(runs: list[int]) -> None:
     assert len(runs) == 10
 
 
+@pytest.mark.django_db(transaction=True)
 def test_one_that_comes_again_and_again_is_given_up(runs: list[int], caplog: pytest.LogCaptureFixture) -> None:
     task = made(runs)
     for _ in range(5):
@@ -70,7 +73,9 @@ def test_one_that_comes_again_and_again_is_given_up(runs: list[int], caplog: pyt
     assert len(runs) == REDELIVERIES_MAX + 1
     given_up = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert len(given_up) == 3
-    assert "task test.note is given up: its process ended 3 times" in given_up[0].message
+    assert "task test.note is given up: its process was ended 3 times" in given_up[0].message
+    alert = Alert.objects.get()
+    assert (alert.kind, alert.severity, alert.subject, alert.count) == ("task_given_up", "critical", "test.note", 3)
 
 
 def test_a_task_without_memory_fails_alone() -> None:
