@@ -25,8 +25,6 @@ KNOWN_SETTINGS = (
     "CDB_INGEST_STANDBY",
     "CDB_LOG_LEVEL",
     "CDB_PROCESS_ROLE",
-    "CDB_RECONCILE_BALANCE_MAX",
-    "CDB_RECONCILE_BOOK_MAX",
     "CDB_SCREENER",
     "CDB_SEGMENT_DAYS",
     "CDB_SHARD_COUNT",
@@ -64,9 +62,6 @@ SHARD_COUNT = env.read_int("CDB_SHARD_COUNT", 4, minimum=1, maximum=64)
 INGEST_STANDBY = env.read_int("CDB_INGEST_STANDBY", 1, minimum=0, maximum=1)
 LIVE_SYMBOLS = env.read_symbols("CDB_SYMBOLS", "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,DOGEUSDT", maximum=SYMBOLS_MAX)
 LIVE_SCREENER = env.read_screener("CDB_SCREENER", unless="CDB_SYMBOLS", maximum=SYMBOLS_MAX)
-# Up to which size, in units of the quote currency, a difference with the venue is corrected without a person.
-RECONCILE_BOOK_MAX = env.read_int("CDB_RECONCILE_BOOK_MAX", 5_000, minimum=0, maximum=10**9)
-RECONCILE_BALANCE_MAX = env.read_int("CDB_RECONCILE_BALANCE_MAX", 10, minimum=0, maximum=10**9)
 EXCHANGE_REST_URL = "https://api.mexc.com"
 EXCHANGE_WS_URL = "wss://wbs-api.mexc.com/ws"
 

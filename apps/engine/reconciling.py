@@ -221,3 +221,40 @@ def explained(differences: Iterable[Difference]) -> list[Difference]:
         for one in found
         if one.kind not in (Kind.FILLED_QUANTITY, Kind.STATUS) or one.client_order_id not in by_trades
     ]
+
+
+# --- how long ago it was done -----------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What was compared too long ago, or never."""
+
+    what: str
+    age_ms: int
+    limit_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """When our books were last compared with the venue's and the venue answered (wall ms; None: never).
+
+    `orders_ms` by a run of any scope, `everything_ms` by one of fills and balances too; the limits say how long ago
+    either may be. Nothing was due before `began_ms`, the start of the session.
+    """
+
+    orders_ms: int | None
+    everything_ms: int | None
+    began_ms: int
+    orders_age_max_ms: int
+    everything_age_max_ms: int
+    differences: int = 0  # open
+
+    def late(self, now_ms: int) -> Late | None:
+        """The first that was compared longer ago than its limit; None if neither was."""
+        ages = (
+            Late("our books", now_ms - max(self.orders_ms or 0, self.began_ms), self.orders_age_max_ms),
+            Late(
+                "all fills and balances", now_ms - max(self.everything_ms or 0, self.began_ms),
+                self.everything_age_max_ms,
+            ),
+        )  # fmt: skip
+        return next((one for one in ages if one.age_ms > one.limit_ms), None)

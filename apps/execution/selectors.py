@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from django.db.models import QuerySet, Sum
 
 from apps.bus.streams import entry_order
+from apps.engine.reconciling import Compared
 from apps.execution.models import DatabaseIncarnation, ReconcileDifference, ReconcileRun, TradingStart, VenueOrder
 from apps.execution.venues.base import Venue
 from apps.execution.venues.paper import PaperVenue
-from apps.portfolio.models import LedgerEntry, TradingSession
+from apps.portfolio.models import Account, LedgerEntry, TradingSession
+from apps.risk.models import RiskLimits
+
+RUNS_SEEN: Final = 50
 
 
 class NoVenue(LookupError):
@@ -47,6 +52,27 @@ def open_differences(account_id: int) -> QuerySet[ReconcileDifference]:
 def last_run(account_id: int) -> ReconcileRun | None:
     """The newest comparison of any scope."""
     return ReconcileRun.objects.filter(account_id=account_id).order_by("-id").first()
+
+
+def compared(account: Account, limits: RiskLimits) -> Compared:
+    """When the account's books were last compared with the venue's, and the venue answered. The account comes with its
+    session. Runs are looked at `RUNS_SEEN` at most: while a venue is silent for hours, nothing older is sought."""
+    at = {scope: _last_answered(account.pk, scope) for scope in ReconcileRun.Scope}
+    known = [ms for ms in at.values() if ms is not None]
+    everything = [ms for scope, ms in at.items() if scope != ReconcileRun.Scope.ORDERS and ms is not None]
+    began_ms = int(account.session.started_at.timestamp() * 1000)
+    return Compared(
+        max(known, default=None), max(everything, default=None), began_ms,
+        limits.reconcile_orders_age_max_ms, limits.reconcile_full_age_max_ms, open_differences(account.pk).count(),
+    )  # fmt: skip
+
+
+def _last_answered(account_id: int, scope: str) -> int | None:
+    runs = ReconcileRun.objects.filter(account_id=account_id, scope=scope).order_by("-id")
+    for outcome, finished_at in runs.values_list("outcome", "finished_at")[:RUNS_SEEN]:
+        if outcome != ReconcileRun.Outcome.UNCLEAR:
+            return int(finished_at.timestamp() * 1000)
+    return None
 
 
 def last_start() -> TradingStart | None:

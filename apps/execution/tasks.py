@@ -62,5 +62,4 @@ def reconcile(scope: str) -> None:
         account_id=account.pk,
         scope=scope,
         clock=lambda: time.time_ns() // 1_000_000,
-        bounds=services.Bounds.of(settings.RECONCILE_BOOK_MAX, settings.RECONCILE_BALANCE_MAX),
     )

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_safe
 from apps.bus import streams
 from apps.bus.feed import FeedReport
 from apps.engine import timeouts
+from apps.engine.reconciling import Compared
 from apps.market.coverage import GatedSymbol, gap_counts, gated
 from apps.market.feed_history import Lease, lease
 from apps.market.models import Gap, ShardCursor
@@ -106,6 +107,7 @@ def read_health(state: State, now_ms: int) -> Health:
         _drain(lag_ms),
         waiting.decisions,
         waiting.outbox,
+        _reconciliation(state.snapshot.compared, now_ms),
         *_heartbeats(now_ms),
     )
     return Health(parts, None if lag_ms is None else lag_ms / 1000, waiting.undecided, waiting.unpublished)
@@ -216,6 +218,19 @@ def _backlog(name: str, what: str, row: dict[str, Any], now_ms: int, limit_ms: i
         return Part(name, True, f"no {what}")
     age_ms = max(now_ms - times.to_ms(row["oldest"]), 0)
     return Part(name, age_ms <= limit_ms, f"{row['n']} {what}, oldest", age_ms)
+
+
+def _reconciliation(compared: Compared | None, now_ms: int) -> Part:
+    """Whether our books were compared with the venue's lately, and agreed or were made to."""
+    name = "reconciliation"
+    if compared is None:
+        return Part(name, False, "not known without an account and its limits")
+    if (late := compared.late(now_ms)) is not None:
+        return Part(name, False, f"{late.what} were not compared with the venue's", late.age_ms)
+    age_ms = None if compared.orders_ms is None else max(now_ms - compared.orders_ms, 0)
+    if compared.differences:
+        return Part(name, False, f"{compared.differences} open differences with the venue; compared", age_ms)
+    return Part(name, True, "first comparison is not due yet" if age_ms is None else "no open difference", age_ms)
 
 
 def _heartbeats(now_ms: int) -> list[Part]:

@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from apps.alerts.selectors import open_by_kind
+from apps.engine.reconciling import Compared
 from apps.ops import feed_metrics
 from apps.ops.health import Health, read_health
 from apps.ops.selectors import funnel
@@ -93,7 +94,7 @@ def families(state: State, health: Health, counts: dict[str, object]) -> list[Me
         stages.add_metric([stage], float(str(counts[stage])))
     found.append(stages)
     snapshot = state.snapshot
-    known = {
+    known: dict[tuple[str, str], object] = {
         ("cdb_exposure_quote", "Gross exposure, reservations included"): snapshot.exposure,
         ("cdb_exposure_limit_quote", "Limit of the gross exposure"): snapshot.exposure_limit,
         ("cdb_equity_quote", "Cash and positions at the last closes"): snapshot.equity,
@@ -105,11 +106,24 @@ def families(state: State, health: Health, counts: dict[str, object]) -> list[Me
         ("cdb_undecided_signals", "Signals without a decision"): health.undecided_signals,
         ("cdb_outbox_unpublished", "Outbox events not published yet"): health.unpublished,
     }
+    if (compared := snapshot.compared) is not None:
+        known |= _reconciliation(compared, snapshot.now_ms)
     found += [_gauge(name, text, float(str(value))) for (name, text), value in known.items() if value is not None]
     trading = GaugeMetricFamily("cdb_trading_state", "1 for the present trading state", labels=["state"])
     for name in ("ACTIVE", "REDUCING", "HALTED"):
         trading.add_metric([name], float(snapshot.trading_state == name))
     return [*found, trading]
+
+
+def _reconciliation(compared: Compared, now_ms: int) -> dict[tuple[str, str], object]:
+    ages = {
+        ("cdb_reconciled_orders_age_seconds", "Since open orders were compared with the venue's"): compared.orders_ms,
+        ("cdb_reconciled_full_age_seconds", "Since fills and balances were, too"): compared.everything_ms,
+    }
+    found: dict[tuple[str, str], object] = {
+        words: None if at_ms is None else max(now_ms - at_ms, 0) / 1000 for words, at_ms in ages.items()
+    }
+    return {**found, ("cdb_reconcile_differences_open", "Open differences with the venue"): compared.differences}
 
 
 def alerts_family(open_alerts: dict[str, int]) -> Metric:

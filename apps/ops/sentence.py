@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
 from apps.engine import timeouts
+from apps.ops.snapshot import Snapshot
 from apps.staff import numbers, times
 
 QUIET_MS: Final = 3_600_000
@@ -29,107 +29,6 @@ class Severity(StrEnum):
     NORMAL = "normal"
     WARNING = "warning"
     CRITICAL = "critical"
-
-
-@dataclass(frozen=True, slots=True)
-class SymbolFeed:
-    """Age of the feed of one symbol: since the last frame or pong of its connection. None: not known."""
-
-    symbol: str
-    age_ms: int | None
-
-    @property
-    def fresh(self) -> bool:
-        return self.age_ms is not None and self.age_ms <= timeouts.FEED_AGE_MAX_MS
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownOrder:
-    side: str
-    symbol: str
-    quantity: str
-    since_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mover:
-    """The symbol nearest to an entry: its change over the lookback window, as a fraction."""
-
-    symbol: str
-    change: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Gated:
-    """Symbols that can raise no entry signal because of UNPROVEN minutes in their window, for one of the reasons.
-
-    `free_ms` is the event time at which the last of them can again if nothing is repaired; `final`: nothing will be.
-    """
-
-    symbols: tuple[str, ...]
-    reason: str
-    free_ms: int
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAlert:
-    """Something that stays to be looked at until a person acknowledges it. `words` are a sentence."""
-
-    words: str
-    count: int
-    critical: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is known at `now_ms` (wall clock). Everything of a session is meaningless while `mode` is None."""
-
-    now_ms: int
-    mode: str | None = None
-    alerts: tuple[OpenAlert, ...] = ()  # of any session, most urgent first
-    market: str = "live"
-    tier: str = ""
-    replay: bool = False
-    quote_asset: str = ""
-    started_ms: int | None = None
-    # trading state
-    trading_state: str = "ACTIVE"
-    state_since_ms: int | None = None
-    state_set_by: str = ""
-    state_reason: str = ""
-    # feed
-    redis_answers: bool = True
-    reported_ms: int | None = None
-    feeds: tuple[SymbolFeed, ...] = ()
-    last_trade_ms: int | None = None
-    event_time_ms: int | None = None
-    refused: tuple[tuple[str, str], ...] = ()
-    connections: int = 0
-    blocked: tuple[str, ...] = ()
-    trouble: str = ""
-    gated: Gated | None = None
-    # lease: how old its last renewal is (None: given back), and how long ago a standby took it over (None: it did not)
-    lease_taken: bool = False
-    lease_age_ms: int | None = None
-    taken_over_ms: int | None = None
-    # warm-up
-    warm: bool = False
-    minutes_known: int = 0
-    minutes_needed: int = 0
-    first_decision_ms: int | None = None
-    # money
-    positions: int = 0
-    position_value: Decimal | None = None
-    equity: Decimal | None = None
-    exposure: Decimal | None = None
-    exposure_limit: Decimal | None = None
-    unknown_orders: tuple[UnknownOrder, ...] = ()
-    # quiet
-    last_fill_ms: int | None = None
-    threshold: Decimal | None = None
-    lookback_minutes: int | None = None
-    closest: Mover | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +160,16 @@ def _reducing(s: Snapshot) -> Case | None:
     return "reducing", Severity.WARNING, f"Reducing{_since(s)}. Exits run, entries are denied."
 
 
+def _not_compared(s: Snapshot) -> Case | None:
+    """Nobody compares our books with the venue's. Once that has reduced trading, the state's own reason says it."""
+    late = s.compared.late(s.now_ms) if s.compared is not None and s.trading_state == "ACTIVE" else None
+    if late is None:
+        return None
+    what = f"{late.what[0].upper()}{late.what[1:]}"
+    text = f"{what} were not compared with the venue's for {times.duration(late.age_ms)}."
+    return "not-compared", Severity.WARNING, f"{text} If it lasts, entries go off."
+
+
 def _alerted(s: Snapshot) -> Case | None:
     if not s.alerts:
         return None
@@ -317,7 +226,7 @@ def _stale_symbols(s: Snapshot) -> Case | None:
 
 
 _ALARMS: Final[tuple[Callable[[Snapshot], Case | None], ...]] = (
-    _halted, _no_data, _unknown_order, _reducing, _alerted, _refused, _stale_symbols, _unproven,
+    _halted, _no_data, _unknown_order, _reducing, _not_compared, _alerted, _refused, _stale_symbols, _unproven,
 )  # fmt: skip
 
 

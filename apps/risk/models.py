@@ -93,6 +93,28 @@ class RiskLimits(models.Model):
     feed_age_max_ms = models.PositiveIntegerField(default=2_000)
     signal_age_max_ms = models.PositiveIntegerField(default=2_000)
     heartbeat_age_max_ms = models.PositiveIntegerField(default=15_000, help_text="three missed")
+    feed_silence_max_ms = models.PositiveIntegerField(
+        default=10_000, help_text="no feed of any symbol for so long: REDUCING"
+    )
+    error_rate_max = models.DecimalField(
+        **FRACTION, default="0.10", help_text="of the orders sent within the window: rejected or lost"
+    )
+    error_rate_orders_min = models.PositiveIntegerField(default=10, help_text="fewer say nothing")
+    error_rate_window_ms = models.PositiveIntegerField(default=600_000, help_text="wall clock")
+    reconcile_orders_age_max_ms = models.PositiveIntegerField(
+        default=30_000, help_text="since open orders were compared with the venue's: three missed"
+    )
+    reconcile_full_age_max_ms = models.PositiveIntegerField(
+        default=180_000, help_text="since fills and balances were: three missed"
+    )
+    reconcile_book_max = models.DecimalField(
+        max_digits=18, decimal_places=6, default="5000",
+        help_text="quote currency: up to this a difference is corrected by asking and booking, without a person",
+    )  # fmt: skip
+    reconcile_balance_max = models.DecimalField(
+        max_digits=18, decimal_places=6, default="10",
+        help_text="quote currency: up to this a balance is corrected in the ledger, without a person",
+    )  # fmt: skip
     trading_day_zone = models.CharField(max_length=40, default="UTC", help_text="IANA name; a day begins at midnight")
     adaptive_tiers = models.PositiveSmallIntegerField(
         default=1, help_text="1: results and breakers move the tier; 0: only a person does"

@@ -89,7 +89,11 @@ def make_session() -> TradingSession:
     TradingSession.objects.update(started_at=timezone.now() - timedelta(hours=2))
     account = factories.AccountFactory.create(session=session)
     factories.RiskStateFactory.create(account=account)
-    factories.RiskLimitsFactory.create(account=account, version=1)
+    hour_ms = 3_600_000  # what is asked about this session does not depend on how long a test takes
+    factories.RiskLimitsFactory.create(
+        account=account, version=1, reconcile_orders_age_max_ms=hour_ms, reconcile_full_age_max_ms=hour_ms
+    )
+    factories.ReconcileRunFactory.create(account=account, outcome="clean", differences=0, finished_at=timezone.now())
     factories.LimitsRefusalFactory.create(account=account)
     factories.SessionStrategyFactory.create(session=session)
     factories.ShardCursorFactory.create(epoch=epoch, processed=48_211, evaluated=40_000)

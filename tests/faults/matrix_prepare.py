@@ -14,6 +14,9 @@ from typing import Any, Final
 WIDE: Final[dict[str, Any]] = {
     "signal_age_max_ms": 60_000,
     "feed_age_max_ms": 60_000,
+    "feed_silence_max_ms": 60_000,
+    "reconcile_orders_age_max_ms": 3_600_000,  # the road has no beat: nobody reconciles on it
+    "reconcile_full_age_max_ms": 3_600_000,
     "orders_per_second_max": 1_000,
     "orders_per_minute_max": 1_000,
     "orders_per_day_max": 100_000,

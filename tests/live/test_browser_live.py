@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, expect
 
 from apps.bus.streams import feed_state_key
 from apps.engine import timeouts
-from apps.ops.sentence import Gated, SymbolFeed, sentence
+from apps.ops.sentence import sentence
+from apps.ops.snapshot import Gated, SymbolFeed
 from apps.risk.models import RiskState
 from apps.staff import times
 from tests.admin.rows import Road, make_everything, make_road

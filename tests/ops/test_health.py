@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from apps.bus import streams
 from apps.engine import timeouts
+from apps.execution.models import ReconcileDifference, ReconcileRun
 from apps.market.models import EpochInstrument, Gap, IngestLease
 from apps.ops import health
 from apps.outbox.models import OutboxEvent
@@ -31,6 +32,7 @@ from tests.factories import (
     GapFactory,
     IngestLeaseFactory,
     OutboxEventFactory,
+    ReconcileDifferenceFactory,
     SignalFactory,
 )
 
@@ -157,9 +159,29 @@ def late_beat(client: redis.Redis, _road: Road) -> None:
     client.set(streams.heartbeat_key("beat"), now_ms() - health.HEARTBEAT_MAX_MS - 1_000)
 
 
+def not_compared(_client: redis.Redis, _road: Road) -> None:
+    ReconcileRun.objects.update(finished_at=timezone.now() - timedelta(minutes=61))
+
+
+def never_compared(_client: redis.Redis, _road: Road) -> None:
+    ReconcileRun.objects.all().delete()
+
+
+def venue_does_not_answer(_client: redis.Redis, _road: Road) -> None:
+    ReconcileRun.objects.update(outcome=ReconcileRun.Outcome.UNCLEAR)
+
+
+def open_difference(_client: redis.Redis, road: Road) -> None:
+    ReconcileDifferenceFactory.create(run=road.account.reconcile_runs.get())
+
+
 @pytest.mark.parametrize(
     ("damage", "parts"),
     [
+        (not_compared, ["reconciliation"]),
+        (never_compared, ["reconciliation"]),
+        (venue_does_not_answer, ["reconciliation"]),
+        (open_difference, ["reconciliation"]),
         (quiet_feed, ["feed"]),
         (closed_connection, ["feed"]),
         (blocked_connection, ["feed", "subscriptions"]),
@@ -183,6 +205,20 @@ def test_a_part_that_does_nothing_is_named(
 ) -> None:
     damage(redis_client, well)
     assert failing() == parts
+
+
+@pytest.mark.parametrize("state", ["applied", "approved", "dismissed", "resolved"])
+def test_a_difference_that_somebody_dealt_with_is_healthy(well: Road, state: str) -> None:
+    ReconcileDifferenceFactory.create(run=well.account.reconcile_runs.get(), state=state)
+    assert failing(200) == []
+
+
+def test_a_session_that_has_just_begun_was_not_due_to_be_compared(well: Road) -> None:
+    ReconcileRun.objects.all().delete()
+    TradingSession.objects.update(started_at=timezone.now())
+    assert Client().get("/health").json()["parts"]["reconciliation"] == {
+        "ok": True, "effect": "first comparison is not due yet", "age_s": None,
+    }  # fmt: skip
 
 
 def test_what_the_exchange_refuses_is_named_with_its_words(well: Road, redis_client: redis.Redis) -> None:
@@ -261,8 +297,22 @@ def test_the_numbers_that_matter_are_read_when_asked_for(well: Road) -> None:
     assert found['cdb_trading_state{state="ACTIVE"}'] == 1
     assert 0 < found["cdb_feed_age_seconds"] < 10
     assert found["cdb_healthy"] == 1
+    assert found['cdb_part_healthy{part="reconciliation"}'] == 1
+    assert 0 <= found["cdb_reconciled_orders_age_seconds"] == found["cdb_reconciled_full_age_seconds"] < 600
+    assert found["cdb_reconcile_differences_open"] == 0
     RiskDecision.objects.filter(verdict="denied").update(verdict="approved")
     assert series(Client().get("/metrics").content.decode())['cdb_funnel{stage="denied"}'] == 0
+
+
+def test_what_was_never_compared_has_no_age_and_an_open_difference_is_counted(well: Road) -> None:
+    ReconcileRun.objects.update(scope=ReconcileRun.Scope.ORDERS, finished_at=timezone.now() - timedelta(seconds=90))
+    found = series(Client().get("/metrics").content.decode())
+    assert 90 <= found["cdb_reconciled_orders_age_seconds"] < 600
+    assert "cdb_reconciled_full_age_seconds" not in found
+    ReconcileDifferenceFactory.create(run=well.account.reconcile_runs.get())
+    assert series(Client().get("/metrics").content.decode())["cdb_reconcile_differences_open"] == 1
+    ReconcileDifference.objects.update(state="resolved")
+    assert series(Client().get("/metrics").content.decode())["cdb_reconcile_differences_open"] == 0
 
 
 def test_the_feed_is_counted_from_what_is_stored(well: Road, redis_client: redis.Redis) -> None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.ops.sentence import Gated, Mover, Severity, Snapshot, SymbolFeed, UnknownOrder, sentence
+from apps.engine.reconciling import Compared
+from apps.ops.sentence import Severity, sentence
+from apps.ops.snapshot import Gated, Mover, Snapshot, SymbolFeed, UnknownOrder
 
 NOW = 1_700_000_040_000  # 22:14:00 UTC
 FRESH = tuple(SymbolFeed(symbol, 400) for symbol in ("ADAUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"))
@@ -32,6 +34,7 @@ WELL = Snapshot(
     exposure=Decimal(410),
     exposure_limit=Decimal(1000),
     last_fill_ms=NOW - 60_000,
+    compared=Compared(NOW - 30_000, NOW - 180_000, 0, 30_000, 180_000, differences=1),
 )
 ORDER = UnknownOrder("BUY", "XRPUSDT", "40.00", NOW - 22_000)
 
@@ -132,6 +135,21 @@ def changed(**fields: Any) -> Snapshot:
                 trading_state="REDUCING", state_since_ms=NOW - 2_040_000, state_set_by="mara", state_reason="odd fills"
             ),
             'Reducing since 21:40 UTC by mara ("odd fills"). Exits run, entries are denied.',
+        ),
+        (
+            "not-compared",
+            changed(compared=Compared(NOW - 45_000, NOW - 45_000, 0, 30_000, 180_000)),
+            "Our books were not compared with the venue's for 45 s. If it lasts, entries go off.",
+        ),
+        (
+            "not-compared",
+            changed(compared=Compared(NOW - 5_000, None, NOW - 200_000, 30_000, 180_000)),
+            "All fills and balances were not compared with the venue's for 3 min. If it lasts, entries go off.",
+        ),
+        (
+            "reducing",
+            changed(trading_state="REDUCING", compared=Compared(None, None, 0, 30_000, 180_000)),
+            "Reducing. Exits run, entries are denied.",
         ),
         (
             "halted",

@@ -21,7 +21,6 @@ from apps.bus import clients, streams
 from apps.bus.streams import Appender
 from apps.execution.models import DatabaseIncarnation, ReconcileRun, TradingStart
 from apps.execution.selectors import incarnation
-from apps.execution.services import Bounds
 from apps.market.models import FeedEpoch, IngestLease, ShardCursor
 from apps.market.segments import SegmentWriter
 from apps.ops.services.rebuilding import rebuild_redis
@@ -45,7 +44,6 @@ def tools(redis_client: redis.Redis, tmp_path: Path) -> Tools:
         writer=clients.writer(settings.REDIS_URL),
         segments=tmp_path,
         engine_hash=settings.ENGINE_HASH,
-        bounds=Bounds.of(5_000, 10),
         clock=lambda: 1_800_000_000_000 + 6_000 * next(looks),
         elapsed=lambda: float(next(ticks)),
         wait=lambda _seconds: None,

@@ -16,7 +16,7 @@ from apps.execution.models import Order, OrderEvent
 from apps.ops.steward.chores import Duties
 from apps.ops.steward.watching import outcomes_of, youngest_feed
 from apps.risk.models import BreakerTrip, RiskState
-from apps.risk.services.watchdog import STALE_LASTS_MS, Outcomes
+from apps.risk.services.findings import Outcomes
 from tests import factories
 from tests.worlds import open_world
 
@@ -69,7 +69,7 @@ def test_the_steward_watches_the_running_session(redis_client: redis.Redis) -> N
     duties = Duties(reader=clients.reader(settings.REDIS_URL), writer=clients.writer(settings.REDIS_URL))
     duties.watch()  # no session: nothing to look at
     world = open_world()
-    duties.dog.was_fresh, duties.dog.stale_since_ms = True, NOW_MS - STALE_LASTS_MS * 1_000_000
+    duties.dog.was_fresh, duties.dog.unknown_since_ms = True, 0
     redis_client.delete(feed_state_key(world.epoch.pk))
     duties.watch()
     assert BreakerTrip.objects.get().cause == "STALE_FEED"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.portfolio.models import Account
@@ -62,6 +62,9 @@ def test_what_is_no_plain_number_is_refused_for_every_limit(name: str, text: str
         ("trading_day_zone=Mars/Base", "'Mars/Base' is no time zone such as Europe/Berlin or UTC"),
         ("trading_day_zone=", "is no time zone"),
         ("bad_tick=0.05", "from 0.1 to 1"),
+        ("error_rate_orders_min=201", "is not a whole number from 1 to 200"),
+        ("reconcile_orders_age_max_ms=19999", "is not a whole number from 20"),
+        ("reconcile_full_age_max_ms=119999", "is not a whole number from 120"),
     ],
 )
 def test_a_name_that_nobody_knows_is_refused_for_limits_that_are_names(text: str, words: str) -> None:
@@ -81,6 +84,13 @@ CONTRADICTIONS = [
     (("day_loss_reducing=0.07",), "day_loss_reducing=0.07 is not below day_loss_halted=0.07"),
     (("drawdown_halted=0.04",), "drawdown_reducing=0.05 is not below drawdown_halted=0.04"),
     (("collar=0.15",), "collar=0.15 is above exit_band=0.1"),
+    (("feed_age_max_ms=20000",), "feed_age_max_ms=20000 is above feed_silence_max_ms=10000"),
+    (("feed_silence_max_ms=1000",), "feed_age_max_ms=2000 is above feed_silence_max_ms=1000"),
+    (
+        ("reconcile_orders_age_max_ms=200000",),
+        "reconcile_orders_age_max_ms=200000 is above reconcile_full_age_max_ms=180000",
+    ),
+    (("reconcile_balance_max=6000",), "reconcile_balance_max=6000 is above reconcile_book_max=5000"),
 ]  # fmt: skip
 
 
@@ -143,6 +153,7 @@ def test_the_defaults_contradict_nothing() -> None:
     assert contradiction({name: getattr(limits, name) for name in NAMES}) == ""
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_limits_that_are_accepted_are_in_order(data: st.DataObject) -> None:
     names = {name for pair in (*AT_MOST, *BELOW) for name in pair}

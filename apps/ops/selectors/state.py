@@ -11,22 +11,13 @@ from django.db.models import F, Min, OuterRef, Subquery, Sum
 from apps.alerts.selectors import open_alerts
 from apps.bus.feed import FeedReport
 from apps.execution.models import Order, OrderStatus, Trade
+from apps.execution.selectors import compared
 from apps.market.coverage import gated
 from apps.market.feed_history import lease, took_over
 from apps.market.models import Bar, EpochInstrument, IngestRun, ShardCursor
 from apps.ops.selectors.feed import blocked_connections, broken_connection, newest_report, refused_channels
-from apps.ops.sentence import (
-    QUIET_MS,
-    TAKEOVER_SHOWN_MS,
-    Gated,
-    Mover,
-    OpenAlert,
-    Sentence,
-    Snapshot,
-    SymbolFeed,
-    UnknownOrder,
-    sentence,
-)
+from apps.ops.sentence import QUIET_MS, TAKEOVER_SHOWN_MS, Sentence, sentence
+from apps.ops.snapshot import Gated, Mover, OpenAlert, Snapshot, SymbolFeed, UnknownOrder
 from apps.portfolio.models import MAIN_BOOK, Account, Position, TradingSession
 from apps.portfolio.selectors import current_session
 from apps.risk.models import RiskLimits
@@ -205,6 +196,7 @@ def _money(session: TradingSession, account: Account | None) -> dict[str, Any]:
         "exposure": None if state is None else state.exposure,
         "exposure_limit": None if limits is None else limits.exposure_max * (account.cash + value),
         "unknown_orders": tuple(_unknown(order) for order in unknown.order_by("id")[:UNKNOWN_ORDERS_MAX]),
+        "compared": None if limits is None else compared(account, limits),
     }
 
 

@@ -23,7 +23,6 @@ from django.db.migrations.executor import MigrationExecutor
 from apps.bus import streams
 from apps.execution import services
 from apps.execution.models import DatabaseIncarnation, ReconcileRun, TradingStart
-from apps.execution.services import Bounds
 from apps.market.feed_history import lease
 from apps.market.models import ShardCursor
 from apps.ops.services.rebuilding import rebuild_redis
@@ -65,7 +64,6 @@ class Tools:
     writer: redis.Redis
     segments: Path
     engine_hash: str
-    bounds: Bounds
     clock: Callable[[], int]
     elapsed: Callable[[], float]
     wait: Callable[[float], None]
@@ -224,7 +222,6 @@ def _reconcile(start: _Start) -> str:
         account_id=_account(start).pk,
         scope=ReconcileRun.Scope.ALL,
         clock=tools.clock,
-        bounds=tools.bounds,
         wait=tools.wait,
     )
     _hold(start)  # a clean run clears trips, and the account must stay held until everything is proven

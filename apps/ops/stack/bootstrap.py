@@ -102,7 +102,6 @@ def start_trading(home: Home, runtime: Runtime, progress: Progress) -> None:
     from django.conf import settings
 
     from apps.bus import clients
-    from apps.execution.services import Bounds
     from apps.ops.services.starting import StartFailed, Tools, start_trading
 
     tools = Tools(
@@ -110,7 +109,6 @@ def start_trading(home: Home, runtime: Runtime, progress: Progress) -> None:
         writer=clients.writer(runtime.redis_url),
         segments=settings.SEGMENTS_DIR,
         engine_hash=settings.ENGINE_HASH,
-        bounds=Bounds.of(settings.RECONCILE_BOOK_MAX, settings.RECONCILE_BALANCE_MAX),
         clock=lambda: time.time_ns() // 1_000_000,
         elapsed=time.monotonic,
         wait=time.sleep,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
 
 import redis
 from django.conf import settings
@@ -12,12 +11,13 @@ from django.utils import timezone
 from apps.bus.feed import FeedAge, UnreadableReport, read_report
 from apps.engine.orders import Event
 from apps.execution.models import Order, OrderEvent
+from apps.execution.selectors import compared
 from apps.market.models import EpochInstrument
-from apps.portfolio.models import Account, TradingSession
+from apps.portfolio.models import MAIN_BOOK, Account, TradingSession
+from apps.risk.services.findings import Outcomes
+from apps.risk.services.limits import ORDERS_SEEN
 from apps.risk.services.path import read_path
-from apps.risk.services.watchdog import ERROR_RATE_WINDOW, Outcomes, Watchdog
-
-ORDERS_SEEN: Final = 200
+from apps.risk.services.watchdog import Watchdog
 
 
 def watch(dog: Watchdog, *, session: TradingSession, reader: redis.Redis, now_ms: int) -> None:
@@ -28,7 +28,10 @@ def watch(dog: Watchdog, *, session: TradingSession, reader: redis.Redis, now_ms
         now_ms=now_ms,
         feed=youngest_feed(session.epoch_id, reader, now_ms),
         path=read_path(reader, version=settings.CODE_HASH, now_ms=now_ms, epoch_id=session.epoch_id),
-        outcomes=lambda account: outcomes_of(account, within=ERROR_RATE_WINDOW),
+        outcomes=lambda account, limits: outcomes_of(
+            account, within=timedelta(milliseconds=limits.error_rate_window_ms)
+        ),
+        compared=lambda account, limits: compared(account, limits) if account.book == MAIN_BOOK else None,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
+from apps.engine import timeouts
 from apps.engine.risk.days import UnknownZone, zone_of
 from apps.engine.risk.words import number, plain
 from apps.outbox.transactions import retry_tx
@@ -18,6 +19,8 @@ from apps.risk.selectors import current_limits
 Value = Decimal | int | str
 FRACTION: Final = (Decimal("0.0001"), Decimal(1))
 LOSS: Final = (Decimal("0.001"), Decimal(1))
+ORDERS_SEEN: Final = 200
+"""So many of the newest orders are looked at for the share that failed."""
 
 # name -> (smallest, largest) that may be set; whole numbers where both ends are int
 RANGES: Final[dict[str, tuple[Decimal, Decimal] | tuple[int, int]]] = {
@@ -48,6 +51,14 @@ RANGES: Final[dict[str, tuple[Decimal, Decimal] | tuple[int, int]]] = {
     "feed_age_max_ms": (100, 60_000),
     "signal_age_max_ms": (100, 60_000),
     "heartbeat_age_max_ms": (1_000, 600_000),
+    "feed_silence_max_ms": (1_000, 600_000),
+    "error_rate_max": (Decimal("0.01"), Decimal(1)),
+    "error_rate_orders_min": (1, ORDERS_SEEN),
+    "error_rate_window_ms": (10_000, 3_600_000),
+    "reconcile_orders_age_max_ms": (2_000 * timeouts.RECONCILE_ORDERS_SECONDS, 3_600_000),
+    "reconcile_full_age_max_ms": (2_000 * timeouts.RECONCILE_FULL_SECONDS, 3_600_000),
+    "reconcile_book_max": (Decimal(0), Decimal(1_000_000_000)),
+    "reconcile_balance_max": (Decimal(0), Decimal(1_000_000_000)),
     "adaptive_tiers": (0, 1),
     "tier_dwell_minutes": (60, 525_600),
 }
@@ -68,6 +79,9 @@ AT_MOST: Final = (
     ("open_orders_symbol_max", "open_orders_max"),
     ("duplicate_ms", "repeat_window_ms"),
     ("collar", "exit_band"),
+    ("feed_age_max_ms", "feed_silence_max_ms"),
+    ("reconcile_orders_age_max_ms", "reconcile_full_age_max_ms"),
+    ("reconcile_balance_max", "reconcile_book_max"),
 )
 # (a, b): a must be below b
 BELOW: Final = (("day_loss_reducing", "day_loss_halted"), ("drawdown_reducing", "drawdown_halted"))

@@ -6,7 +6,7 @@ looks are plain reads without a lock; only what has to change takes the account'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -17,59 +17,42 @@ from django.db.models.functions import Now
 from apps.alerts.models import Alert
 from apps.alerts.services import raise_alert, settle
 from apps.bus.feed import FeedAge
-from apps.engine import timeouts
-from apps.engine.desk.book import Book, MarkSet
+from apps.engine.desk.book import MarkSet
 from apps.engine.model import MINUTE_MS
-from apps.engine.money import ZERO, exact, total
+from apps.engine.reconciling import Compared
 from apps.engine.risk.days import trading_day
 from apps.engine.risk.path import LEASE_AGE_MAX_MS
-from apps.engine.risk.values import EquityRecord, Limits, OrderPath, fraction_of
-from apps.engine.risk.words import cents_down, cents_up, percent_up, plain, seconds_up
+from apps.engine.risk.values import Limits, OrderPath
+from apps.engine.risk.words import cents_up, percent_up, seconds_up
 from apps.market.selectors import closed_minute
 from apps.portfolio.models import Account
 from apps.portfolio.selectors import closes_at, read_book
-from apps.risk.models import BreakerTrip, RiskDecision, RiskState, Scope, TradingState, TripCause
+from apps.risk.models import BreakerTrip, RiskLimits, RiskState, Scope, TradingState, TripCause
 from apps.risk.scopes import STRICTNESS, open_trips
 from apps.risk.selectors import current_limits, limits_of, record_of
+from apps.risk.services.findings import (
+    SILENT,
+    Finding,
+    Found,
+    Outcomes,
+    Worth,
+    failing,
+    frequency,
+    judge_worth,
+    stopped,
+    worth_of,
+)
 from apps.risk.services.states import SYSTEM
 from apps.risk.services.trips import cause_gone, clear_trips, trip_account
 from apps.risk.services.ways_back import DAY, clears_itself
-from apps.signals.models import Signal
 
 EXPOSURE_ALERT: Final = Decimal("0.9")
 EXPOSURE_CALM: Final = Decimal("0.85")
 """Of the limit: where the warning is raised, and below which it is settled, so that it does not flicker between."""
-ERROR_RATE_MAX: Final = Decimal("0.10")
-ERROR_RATE_ORDERS_MIN: Final = 10
-ERROR_RATE_WINDOW: Final = timedelta(minutes=10)
-"""Wall time: a venue that refuses or does not answer does so now, at whatever speed the market is replayed."""
-STALE_LASTS_MS: Final = 10_000
 BEGINNING_MS: Final = 60_000
 """How long (wall) after its own start the watchdog believes that others are still starting."""
 LASTS: Final = timedelta(seconds=60)
 ESCALATING: Final = frozenset({TripCause.HEARTBEAT, TripCause.VERSION, TripCause.LEASE, TripCause.RECON})
-DECISIONS_SEEN: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """What became of the orders sent within `ERROR_RATE_WINDOW`: how many, and how many were rejected or lost."""
-
-    sent: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A cause holds: how strict, on which figures, in which words."""
-
-    to_state: TradingState
-    evidence: dict[str, str]
-    reason: str
-
-
-Found = dict[TripCause, Finding | None]
-"""None: the cause is gone. A cause that is not named: unknown."""
 
 
 @dataclass
@@ -77,10 +60,10 @@ class Watchdog:
     """What it remembers is of the wall clock only; after a restart it waits as after the first start."""
 
     began_ms: int | None = None
-    stale_since_ms: int | None = None
+    unknown_since_ms: int | None = None
     was_fresh: bool = False
     warned: set[int] = field(default_factory=set)
-    amiss: set[TripCause] = field(default_factory=set)
+    amiss: set[tuple[int, TripCause]] = field(default_factory=set)
 
     def watch(
         self,
@@ -89,61 +72,74 @@ class Watchdog:
         now_ms: int,
         feed: FeedAge,
         path: OrderPath,
-        outcomes: Callable[[Account], Outcomes],
+        outcomes: Callable[[Account, RiskLimits], Outcomes],
+        compared: Callable[[Account, RiskLimits], Compared | None],
     ) -> None:
         """Look once at everything, for the accounts of one session. `feed` is the youngest of the session's symbols,
         `now_ms` the wall clock. The accounts come with their sessions."""
         self.began_ms = now_ms if self.began_ms is None else self.began_ms
-        world: Found = self._feed(feed, now_ms) | self._path(path, now_ms)
         for account in accounts:
             state = RiskState.objects.filter(account=account).first()
             if state is None:
                 continue  # HALTED already for everybody who looks
-            limits = limits_of(current_limits(account.pk))
-            mine = _failing(outcomes(account)) | _frequency(account, limits)
+            row = current_limits(account.pk)
+            limits = limits_of(row)
+            world = self._feed(feed, now_ms, row) | self._path(path, now_ms, row)
+            recon = self._recon(compared(account, row), now_ms)
+            mine = failing(outcomes(account, row), row) | frequency(account, limits)
             worth, today = self._worth(account, state, limits)
             trips = open_trips(account.pk, Scope.ACCOUNT)
-            act(account, world | mine | worth, trips, today)
+            act(account, world | recon | mine | worth, trips, today)
+            if TripCause.RECON not in recon:
+                compared_again(account, state, trips)
             escalate(account, trips)
 
     # --- what is looked at ----------------------------------------------------------------------------------------
 
-    def _feed(self, feed: FeedAge, now_ms: int) -> Found:
-        """STALE_FEED: no symbol's feed has been fresh for `STALE_LASTS_MS`."""
-        if feed.age_ms is not None and feed.age_ms <= STALE_LASTS_MS:
-            self.was_fresh, self.stale_since_ms = True, None
-            return {TripCause.STALE_FEED: None}
-        self.stale_since_ms = now_ms if self.stale_since_ms is None else self.stale_since_ms
-        age_ms = max(now_ms - self.stale_since_ms, feed.age_ms or 0)
-        if age_ms < STALE_LASTS_MS or (not self.was_fresh and self._is_beginning(now_ms)):
+    def _feed(self, feed: FeedAge, now_ms: int, limits: RiskLimits) -> Found:
+        """STALE_FEED: no symbol's feed gave a sign of life, or none whose age is known, for the limit."""
+        limit = limits.feed_silence_max_ms
+        if feed.age_ms is None:
+            self.unknown_since_ms = now_ms if self.unknown_since_ms is None else self.unknown_since_ms
+            age_ms = now_ms - self.unknown_since_ms
+        else:
+            self.unknown_since_ms, age_ms = None, feed.age_ms
+            if age_ms <= limit:
+                self.was_fresh = True
+                return {TripCause.STALE_FEED: None}
+        if age_ms < limit or (not self.was_fresh and self._is_beginning(now_ms)):
             return {}
         words = feed.words or f"the last sign of life was {seconds_up(age_ms)} ago"
-        evidence = {"age_ms": str(age_ms), "limit_ms": str(STALE_LASTS_MS), "words": feed.words}
+        evidence = {"age_ms": str(age_ms), "limit_ms": str(limit), "words": feed.words}
         return {TripCause.STALE_FEED: Finding(TradingState.REDUCING, evidence, f"no feed of any symbol: {words}")}
 
-    def _path(self, path: OrderPath, now_ms: int) -> Found:
+    def _path(self, path: OrderPath, now_ms: int, limits: RiskLimits) -> Found:
         """LEASE, VERSION and HEARTBEAT: known to be wrong at two looks, and not only because all are just starting."""
         figures = {
             TripCause.LEASE: (path.lease_age_ms, LEASE_AGE_MAX_MS, path.lease_words or "the lease is not renewed"),
             TripCause.VERSION: (path.strangers, 0, f"code of another version: {path.version_words}"),
             TripCause.HEARTBEAT: (
-                path.heartbeat_age_ms, timeouts.HEARTBEAT_AGE_MAX_MS, f"{path.heartbeat_words} is silent",
+                path.heartbeat_age_ms, limits.heartbeat_age_max_ms, f"{path.heartbeat_words} is silent",
             ),
         }  # fmt: skip
         found: Found = {}
-        amiss = set()
         for cause, (value, limit, words) in figures.items():
+            at_the_last_look = (limits.account_id, cause) in self.amiss
+            self.amiss.discard((limits.account_id, cause))
             if value is None:
                 continue
             if value <= limit:
                 found[cause] = None
                 continue
-            amiss.add(cause)
-            if cause in self.amiss and not self._is_beginning(now_ms):
+            self.amiss.add((limits.account_id, cause))
+            if at_the_last_look and not self._is_beginning(now_ms):
                 evidence = {"value": str(value), "limit": str(limit), "words": words}
                 found[cause] = Finding(TradingState.REDUCING, evidence, f"{words} ({value}, limit {limit})")
-        self.amiss = amiss
         return found
+
+    def _recon(self, compared: Compared | None, now_ms: int) -> Found:
+        """RECON: nobody compares our books with the venue's any more."""
+        return {} if self._is_beginning(now_ms) else stopped(compared, now_ms)
 
     def _worth(self, account: Account, state: RiskState, limits: Limits) -> tuple[Found, str]:
         """DAILY_LOSS, DRAWDOWN and EXPOSURE at the closes of the last minute that all shards have closed, and the
@@ -179,94 +175,6 @@ class Watchdog:
         return self.began_ms is None or now_ms - self.began_ms < BEGINNING_MS
 
 
-# --- judging ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """An account at the closes of one minute, in its currency. Exposure is gross, reservations included."""
-
-    equity: Decimal
-    exposure: Decimal
-
-    @exact
-    def used(self, limits: Limits) -> Decimal:
-        """The share of the exposure limit that is used; without equity a position uses all of it and more."""
-        limit = fraction_of(limits.exposure_max, self.equity)
-        return self.exposure / limit if limit > 0 else Decimal(2) if self.exposure > 0 else ZERO
-
-
-@exact
-def worth_of(cash: Decimal, book: Book, prices: Mapping[str, Decimal]) -> Worth | None:
-    """None if something that is held has no price: then nobody knows."""
-    value, unvalued = book.worth(prices)
-    return None if unvalued else Worth(total([cash, value]), total([value, book.promised()]))
-
-
-@exact
-def judge_worth(worth: Worth, record: EquityRecord, limits: Limits) -> Found:
-    """DAILY_LOSS and DRAWDOWN (reaching a limit breaks it, as in the decision's checks); EXPOSURE above its limit."""
-    used, limit = worth.used(limits), fraction_of(limits.exposure_max, worth.equity)
-    over = Finding(
-        TradingState.REDUCING,
-        {"exposure": plain(worth.exposure), "limit": plain(limit)},
-        f"exposure is {cents_up(worth.exposure)} of {cents_down(limit)} after prices moved",
-    )
-    day = "" if record.day is None else record.day.isoformat()
-    return {
-        TripCause.DAILY_LOSS: _lost(
-            "the day's loss", worth, record.day_start, (limits.day_loss_reducing, limits.day_loss_halted), day
-        ),
-        TripCause.DRAWDOWN: _lost(
-            "the drawdown", worth, record.peak, (limits.drawdown_reducing, limits.drawdown_halted), ""
-        ),
-        TripCause.EXPOSURE: over if used > 1 else None,
-    }
-
-
-def _lost(name: str, worth: Worth, since: Decimal | None, at: tuple[Decimal, Decimal], day: str) -> Finding | None:
-    if since is None or since <= 0:
-        return None
-    loss = max(since - worth.equity, ZERO)
-    reducing, halted = (fraction_of(fraction, since) for fraction in at)
-    if loss < reducing:
-        return None
-    evidence = {"loss": plain(loss), "limit": plain(reducing), "since": plain(since), "equity": plain(worth.equity)}
-    return Finding(
-        TradingState.HALTED if loss >= halted else TradingState.REDUCING,
-        {**evidence, DAY: day} if day else evidence,
-        f"{name} is {cents_up(loss)} of {cents_down(since)} ({percent_up(loss / since)})",
-    )
-
-
-@exact
-def _failing(outcomes: Outcomes) -> Found:
-    """ERROR_RATE: of the orders sent lately, more than a tenth were rejected or got no clear answer."""
-    if outcomes.sent < ERROR_RATE_ORDERS_MIN or outcomes.failed <= ERROR_RATE_MAX * outcomes.sent:
-        return {TripCause.ERROR_RATE: None}
-    evidence = {"sent": str(outcomes.sent), "failed": str(outcomes.failed), "limit": plain(ERROR_RATE_MAX)}
-    reason = f"{outcomes.failed} of {outcomes.sent} orders were rejected or lost within ten minutes"
-    return {TripCause.ERROR_RATE: Finding(TradingState.REDUCING, evidence, reason)}
-
-
-def _frequency(account: Account, limits: Limits) -> Found:
-    """ORDER_FREQUENCY: somebody asks for more openings within a minute of event time than may be approved in one."""
-    rows = RiskDecision.objects.filter(account=account).order_by("-id")
-    asked = [
-        ts
-        for ts, verdict, reasons, kind in rows.values_list("ts_event", "verdict", "reasons", "signal__kind")[
-            :DECISIONS_SEEN
-        ]
-        if kind == Signal.Kind.ENTRY and (verdict == RiskDecision.Verdict.APPROVED or "THROTTLE" in reasons)
-    ]
-    count = sum(ts > max(asked, default=0) - MINUTE_MS for ts in asked)
-    if count <= limits.orders_per_minute_max:
-        return {TripCause.ORDER_FREQUENCY: None}
-    evidence = {"asked": str(count), "limit": str(limits.orders_per_minute_max)}
-    reason = f"{count} openings were asked for within a minute (limit {limits.orders_per_minute_max})"
-    return {TripCause.ORDER_FREQUENCY: Finding(TradingState.REDUCING, evidence, reason)}
-
-
 # --- acting -----------------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +194,17 @@ def act(account: Account, found: Found, trips: Sequence[BreakerTrip], today: str
                 account_id=account.pk, cause=cause, evidence=finding.evidence, reason=finding.reason,
                 to_state=finding.to_state,
             )  # fmt: skip
+
+
+def compared_again(account: Account, state: RiskState, trips: Sequence[BreakerTrip]) -> None:
+    """Reconciliation that had stopped goes on and knows of no difference: it does not halt any more, and a person may
+    resume. By itself it is over with the first clean run: one that compared nothing has shown nothing."""
+    mine = [row for row in trips if row.cause == TripCause.RECON]
+    if any(SILENT not in row.evidence for row in mine) or all(row.gone_at is not None for row in mine):
+        return
+    if state.recon_differences == 0:
+        words = "the venue is compared with again"
+        cause_gone(account_id=account.pk, cause=TripCause.RECON, words=words, keep=True)
 
 
 def exposure_fell(account: Account, state: RiskState) -> None:

@@ -10,7 +10,6 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.conf import settings
 from django.core.management.base import CommandError
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +17,7 @@ from rich.table import Table
 from apps.engine.risk.words import plain
 from apps.execution.models import ReconcileDifference, ReconcileRun
 from apps.execution.selectors import open_differences
-from apps.execution.services.reconciling import Bounds, DifferenceRefused, approve, dismiss, reconcile
+from apps.execution.services.reconciling import DifferenceRefused, approve, dismiss, reconcile
 from apps.execution.venues.base import VenueUnclear
 from apps.portfolio.selectors import current_session, main_account
 from apps.staff.commands import REFUSED, OneLineCommand
@@ -55,7 +54,6 @@ class Command(OneLineCommand):
             account_id=account.pk,
             scope=options["scope"],
             clock=lambda: time.time_ns() // 1_000_000,
-            bounds=Bounds.of(settings.RECONCILE_BOOK_MAX, settings.RECONCILE_BALANCE_MAX),
             wait=time.sleep,
         )
         rows = list(run.found.all()) + [row for row in open_differences(account.pk) if row.run_id != run.pk]

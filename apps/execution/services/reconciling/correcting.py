@@ -22,6 +22,7 @@ from apps.execution.venues.base import Report, Venue, VenueStatus, VenueUnclear
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
 from apps.portfolio.services import CorrectionRefused, lock_account, post_correction, save_account
+from apps.risk.models import RiskLimits
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,8 @@ class Bounds:
     balance: Decimal
 
     @classmethod
-    def of(cls, book: int, balance: int) -> Bounds:
-        """From whole units, as the settings have them."""
-        return cls(Decimal(book), Decimal(balance))
+    def of(cls, limits: RiskLimits) -> Bounds:
+        return cls(limits.reconcile_book_max, limits.reconcile_balance_max)
 
     def allow(self, row: ReconcileDifference) -> bool:
         """An order that nobody here knows is somebody's: only a person cancels it."""

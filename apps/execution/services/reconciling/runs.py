@@ -20,6 +20,7 @@ from apps.execution.venues.base import Venue, VenueUnclear
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
 from apps.risk.models import TradingState, TripCause
+from apps.risk.selectors import current_limits
 from apps.risk.services import trips
 from apps.risk.services.path import note_reconciliation
 
@@ -54,12 +55,13 @@ def reconcile(
     account_id: int,
     scope: str,
     clock: Clock,
-    bounds: Bounds,
+    bounds: Bounds | None = None,
     venue: Venue | None = None,
     wait: Callable[[float], None] | None = None,
 ) -> ReconcileRun:
     """Compare our books with the venue's (the session's unless given), and do what follows from it.
 
+    Up to `bounds` (those of the account's limits unless given) what differs is corrected without a person.
     `clock` tells wall ms. What is seen for the first time is no difference yet: the next run looks again, and so does
     this one if it may `wait` (seconds).
     """
@@ -76,7 +78,7 @@ def reconcile(
         log.warning("reconciliation of account %d: no clear answer from %s: %s", account_id, target.name, error)
         return _unclear(account, scope, started, clock(), before, str(error))
     run = _store(account, scope, started, seen)
-    corrected = _correct_small(account, target, bounds)
+    corrected = _correct_small(account, target, bounds or Bounds.of(current_limits(account_id)))
     return _conclude(run, seen, corrected, clock())
 
 

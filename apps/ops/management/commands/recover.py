@@ -11,7 +11,6 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from apps.bus import clients
-from apps.execution.services import Bounds
 from apps.ops.services.starting import StartFailed, Tools, begin_incarnation, start_trading
 from apps.staff.commands import OneLineCommand
 
@@ -41,7 +40,6 @@ class Command(OneLineCommand):
             writer=clients.writer(settings.REDIS_URL),
             segments=settings.SEGMENTS_DIR,
             engine_hash=settings.ENGINE_HASH,
-            bounds=Bounds.of(settings.RECONCILE_BOOK_MAX, settings.RECONCILE_BALANCE_MAX),
             clock=lambda: time.time_ns() // 1_000_000,
             elapsed=lambda: time.time_ns() / 1_000_000_000,
             wait=time.sleep,
