@@ -10,6 +10,7 @@ KeyboardInterrupt only; the connection would answer every later task with "anoth
 from __future__ import annotations
 
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Final
 
@@ -51,7 +52,8 @@ class BoundedTask(Task):  # type: ignore[type-arg]
             give_up(self.name, kwargs, times_ended(REDELIVERIES_MAX + 1))
             return None
         try:
-            return super().__call__(*args, **kwargs)
+            with self._turn():
+                return super().__call__(*args, **kwargs)
         except MemoryError as error:
             # What the task took is held by its frames; whoever tells of it needs some memory too.
             traceback.clear_frames(error.__traceback__)
@@ -59,6 +61,15 @@ class BoundedTask(Task):  # type: ignore[type-arg]
             raise TookTooMuch(f"MemoryError in task {self.name}") from None
         finally:
             close_unusable()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """What this message leads to on the queue that it came from is done after it (`apps.outbox.at_hand`)."""
+        queue = (self.request.delivery_info or {}).get("routing_key")
+        if not queue:  # called from within another task
+            return nullcontext()
+        from apps.outbox import at_hand, services  # models: not before Django is set up
+
+        return at_hand.serving(queue, tell=services.publish, done=services.note_published)
 
     def _came_too_often(self) -> bool:
         """Without Redis nobody counts; but then no message comes either."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db.models import Max, Min
+from django.db.models import Max, Min, QuerySet
 
 from apps.bus.streams import START
 from apps.engine.model import Scale
 from apps.market.models import ArchivedShard, EpochInstrument, FeedEpoch, Instrument, ShardCursor
+from apps.outbox.reads import Read
 
 
 def current_epoch() -> FeedEpoch | None:
@@ -32,12 +33,12 @@ def scales(instruments: Iterable[Instrument]) -> dict[str, Scale]:
 
 def reached_ms(*, epoch_id: int) -> int | None:
     """Event time that every shard has reached, but for those that nothing covers: a refused symbol stops no other."""
-    return _slowest(epoch_id, "watermark_ms")
+    return _REACHED.first(epoch_id)
 
 
 def closed_minute(*, epoch_id: int) -> int | None:
     """The last minute that every shard has closed, but for those that nothing covers."""
-    return _slowest(epoch_id, "closed_minute")
+    return _CLOSED.first(epoch_id)
 
 
 def unread_shards(*, epoch_id: int) -> bool:
@@ -52,8 +53,15 @@ def archive_failures(*, epoch_id: int) -> int | None:
     return found
 
 
-def _slowest(epoch_id: int, name: str) -> int | None:
-    shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
-    cursors = ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards)
-    found: int | None = cursors.aggregate(slowest=Min(name))["slowest"]
-    return found
+def _slowest(name: str) -> Read[int | None]:
+    """The least of a column over the epoch's shards that have symbols; no row if there are none."""
+
+    def build(epoch_id: int) -> QuerySet[ShardCursor, int | None]:
+        shards = EpochInstrument.objects.filter(epoch_id=epoch_id).values("shard")
+        cursors = ShardCursor.objects.filter(epoch_id=epoch_id, shard__in=shards)
+        return cursors.order_by().values("epoch_id").annotate(slowest=Min(name)).values_list("slowest", flat=True)
+
+    return Read(build, int)
+
+
+_REACHED, _CLOSED = _slowest("watermark_ms"), _slowest("closed_minute")

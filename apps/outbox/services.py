@@ -15,6 +15,7 @@ from django.utils import timezone
 from kombu.exceptions import KombuError
 
 from apps.bus.failpoints import failpoint
+from apps.outbox import at_hand
 from apps.outbox.models import OutboxEvent
 from apps.outbox.pace import AtMostEvery, Pause
 
@@ -58,6 +59,8 @@ def record(event_type: str, *, sender: Sender = ring, **ids: int | str) -> Outbo
 
 def publish(event: OutboxEvent, *, sender: Sender = ring) -> bool:
     """Publish one event and note that it was. False if the broker could not be told; the relay will."""
+    if sender is ring and at_hand.keep(event, task_of(event.event_type)):
+        return True
     if _pause.active:
         return False
     try:
@@ -67,6 +70,11 @@ def publish(event: OutboxEvent, *, sender: Sender = ring) -> bool:
         if _complaints.ready("publish"):
             log.warning("event %d (%s) waits for the relay: %s", event.pk, event.event_type, error)
         return False
+    note_published(event)
+    return True
+
+
+def note_published(event: OutboxEvent) -> None:
+    """The task of this event was woken, or has run."""
     failpoint("outbox.after_publish")
     OutboxEvent.objects.filter(pk=event.pk, published_at=None).update(published_at=timezone.now())
-    return True

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 
 from apps.engine.desk.book import Book, Held, Promised
 from apps.engine.money import ZERO, exact, notional, total
 from apps.market.models import Bar, EpochInstrument
+from apps.outbox.reads import Read
 from apps.portfolio.models import (
     MAIN_BOOK,
     Account,
@@ -38,30 +39,38 @@ def main_account(session: TradingSession) -> Account | None:
     return Account.objects.filter(session=session, book=MAIN_BOOK).first()
 
 
+def _positions(account_id: int) -> QuerySet[Position, tuple[Any, ...]]:
+    rows = Position.objects.filter(account_id=account_id, status=Position.Status.OPEN).order_by("id")
+    return rows.values_list("pk", "instrument__symbol", "quantity")
+
+
+def _reservations(account_id: int) -> QuerySet[Reservation, tuple[Any, ...]]:
+    rows = Reservation.objects.filter(account_id=account_id, active=True).order_by("id")
+    return rows.values_list("instrument__symbol", "reducing", "position_id", "currency", "amount", "notional")
+
+
+_POSITIONS, _RESERVATIONS = Read(_positions, int), Read(_reservations, int)
+
+
 def read_book(account_id: int) -> Book:
     """Open positions and active reservations of an account. Two queries."""
-    positions = Position.objects.filter(account_id=account_id, status=Position.Status.OPEN).order_by("id")
-    reservations = Reservation.objects.filter(account_id=account_id, active=True).order_by("id")
-    return Book(
-        [Held(*row) for row in positions.values_list("pk", "instrument__symbol", "quantity")],
-        [
-            Promised(*row)
-            for row in reservations.values_list(
-                "instrument__symbol", "reducing", "position_id", "currency", "amount", "notional"
-            )
-        ],
-    )
+    held, promised = _POSITIONS.rows(account_id), _RESERVATIONS.rows(account_id)
+    return Book([Held(*row) for row in held], [Promised(*row) for row in promised])
+
+
+def _closes(epoch_id: int, minute: int) -> QuerySet[EpochInstrument, tuple[Any, ...]]:
+    bars = Bar.objects.filter(epoch_id=epoch_id, instrument_id=OuterRef("instrument_id"), minute__lte=minute)
+    newest = Subquery(bars.order_by("-minute").values("close")[:1])
+    symbols = EpochInstrument.objects.filter(epoch_id=epoch_id).annotate(close=newest)
+    return symbols.values_list(F("instrument__symbol"), "close")
+
+
+_CLOSES = Read(_closes, int, int)
 
 
 def closes_at(*, epoch_id: int, minute: int) -> dict[str, Decimal]:
     """Close of `minute` per symbol of the epoch; of the last bar before where that minute has none. One query."""
-    bars = Bar.objects.filter(epoch_id=epoch_id, instrument_id=OuterRef("instrument_id"), minute__lte=minute)
-    rows = (
-        EpochInstrument.objects.filter(epoch_id=epoch_id)
-        .annotate(close=Subquery(bars.order_by("-minute").values("close")[:1]))
-        .values_list(F("instrument__symbol"), "close")
-    )
-    return {symbol: close for symbol, close in rows if close is not None}
+    return {symbol: close for symbol, close in _CLOSES.rows(epoch_id, minute) if close is not None}
 
 
 def coin_price(*, epoch_id: int, coin: str, quote: str, before_ms: int) -> Decimal | None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
+from apps.outbox.reads import Read
 from apps.risk.models import BreakerTrip, RiskState, Scope, ScopedState, TradingState
 
 STRICTNESS: Final[dict[str, int]] = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
@@ -22,12 +23,16 @@ def effective_state(account_id: int, strategy: str, symbol: str) -> tuple[Tradin
     HALTED if the account's row is missing: what cannot be read forbids. An error of the database is the caller's, who
     then sends nothing. One query.
     """
-    row = with_scoped(account_id, strategy, symbol).first()
+    row = read_scoped(account_id, strategy, symbol)
     return (TradingState.HALTED, MISSING_WORDS) if row is None else effective_of(row)
 
 
-def with_scoped(account_id: int, strategy: str, symbol: str) -> QuerySet[RiskState]:
+def read_scoped(account_id: int, strategy: str, symbol: str) -> RiskState | None:
     """The account's row with `scoped`: what `effective_of` needs of the strictest state of the other two scopes."""
+    return _STATE.first(strategy, symbol, account_id)
+
+
+def _with_scoped(strategy: str, symbol: str, account_id: int) -> QuerySet[RiskState]:
     about = Q(scope=Scope.STRATEGY, subject=strategy) | Q(scope=Scope.SYMBOL, subject=symbol)
     stricter = Case(*(When(trading_state=state, then=Value(n)) for state, n in STRICTNESS.items()))
     rows = ScopedState.objects.filter(about, account_id=OuterRef("account_id")).exclude(
@@ -37,8 +42,11 @@ def with_scoped(account_id: int, strategy: str, symbol: str) -> QuerySet[RiskSta
     return RiskState.objects.filter(account_id=account_id).annotate(scoped=Subquery(newest.values("pk")[:1]))
 
 
+_STATE = Read(_with_scoped, str, str, int)
+
+
 def effective_of(row: RiskState) -> tuple[TradingState, str]:
-    """`effective_state` for a caller that has read the account's row by `with_scoped`."""
+    """`effective_state` for a caller that has read the account's row by `read_scoped`."""
     scoped_id = getattr(row, "scoped", None)
     rows: list[RiskState | ScopedState] = [row]
     if scoped_id is not None:

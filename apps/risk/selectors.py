@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, QuerySet
 
 from apps.engine.desk.book import Earlier, MarkSet, NearOrder, earlier, reach_of
 from apps.engine.desk.deciding import Terms, Trigger
@@ -14,6 +17,7 @@ from apps.engine.risk.values import EquityRecord, Intent, Limits, Sizing
 from apps.engine.tiers import Rules, Standing, Tier
 from apps.market.models import Bar, Instrument
 from apps.market.selectors import closed_minute
+from apps.outbox.reads import Read
 from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
 from apps.portfolio.selectors import closes_at
 from apps.risk.models import OrderIntent, RiskLimits, RiskState, TierChange
@@ -42,9 +46,12 @@ def bars_before(
     return list(bars.order_by("minute").values_list("high", "low", "close"))
 
 
+_LIMITS = Read(lambda account: RiskLimits.objects.filter(account_id=account).order_by("-version")[:1], int)
+
+
 def current_limits(account_id: int) -> RiskLimits:
     """The newest version. Raises `RiskLimits.DoesNotExist` for an account without limits."""
-    newest = RiskLimits.objects.filter(account_id=account_id).order_by("-version").first()
+    newest = _LIMITS.first(account_id)
     if newest is None:
         raise RiskLimits.DoesNotExist(f"account {account_id} has no limits")
     return newest
@@ -60,13 +67,27 @@ def record_of(state: RiskState) -> EquityRecord:
     return EquityRecord(state.day, state.day_start_equity, state.peak_equity, state.last_equity)
 
 
+def _of_the_day(account_id: int, first_ms: int, end_ms: int) -> QuerySet[OrderIntent, int]:
+    """How many opening orders; no row if none."""
+    orders = OrderIntent.objects.filter(
+        account_id=account_id, reducing=False, ts_event__gte=first_ms, ts_event__lt=end_ms
+    )  # fmt: skip
+    return orders.order_by().values("account_id").annotate(orders=Count("pk")).values_list("orders", flat=True)
+
+
+def _near(account_id: int, after_ms: int, before_ms: int) -> QuerySet[OrderIntent, tuple[Any, ...]]:
+    orders = OrderIntent.objects.filter(account_id=account_id, ts_event__gt=after_ms, ts_event__lt=before_ms)
+    return orders.values_list("ts_event", "reducing", "instrument__symbol", "side", "quantity")
+
+
+_OF_THE_DAY, _NEAR = Read(_of_the_day, int, int, int), Read(_near, int, int, int)
+
+
 def earlier_orders(*, account_id: int, ts_event: int, intent: Intent, limits: Limits) -> Earlier:
     """Counts for throttle, repetition and duplicate. Two plain queries: one conditional aggregate costs more."""
     reach, day = reach_of(limits), trading_day(ts_event, limits.trading_day_zone)
-    orders = OrderIntent.objects.filter(account_id=account_id)
-    of_the_day = orders.filter(reducing=False, ts_event__gte=day.first_ms, ts_event__lt=day.end_ms).count()
-    near = orders.filter(ts_event__gt=ts_event - reach, ts_event__lt=ts_event + reach)
-    rows = near.values_list("ts_event", "reducing", "instrument__symbol", "side", "quantity")
+    of_the_day = _OF_THE_DAY.first(account_id, day.first_ms, day.end_ms) or 0
+    rows = _NEAR.rows(account_id, ts_event - reach, ts_event + reach)
     return earlier(
         [NearOrder(ts, reducing, symbol, Side(side), quantity) for ts, reducing, symbol, side, quantity in rows],
         of_the_day=of_the_day,

@@ -30,6 +30,7 @@ from apps.execution.venues.base import (
     VenueUnclear,
 )
 from apps.outbox.pace import AtMostEvery
+from apps.outbox.reads import Read
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.services import lock_account, save_account
 from apps.risk.models import OrderIntent, TradingState
@@ -52,22 +53,27 @@ class Refusal:
     words: str
 
 
+_INTENT = Read(
+    lambda pk: OrderIntent.objects.select_related(
+        "instrument",
+        "decision__limits",
+        "decision__signal__session__epoch",
+        "decision__signal__strategy_version__strategy",
+    ).filter(pk=pk),
+    int,
+)
+_ORDER = Read(
+    lambda intent: Order.objects.select_related("instrument", "intent__position").filter(intent_id=intent), int
+)  # fmt: skip
+
+
 def submit_order(*, intent_id: int, now_ms: int, feed: FeedReader, venue: Venue | None = None) -> Order | None:
     """Send the order of an approved intent, once. None if that was done before or if it is not sent.
 
     `now_ms` is the wall clock, `venue` is the session's unless given. A second call for the same intent, at the same
     time or later, sends nothing.
     """
-    intent = (
-        OrderIntent.objects.select_related(
-            "instrument",
-            "decision__limits",
-            "decision__signal__session__epoch",
-            "decision__signal__strategy_version__strategy",
-        )
-        .filter(pk=intent_id)
-        .first()
-    )
+    intent = _INTENT.first(intent_id)
     if intent is None:
         log.warning("intent %d does not exist", intent_id)
         return None
@@ -111,8 +117,7 @@ def _prepare(intent: OrderIntent, venue: str, now_ms: int, feed: FeedAge) -> Ord
 
 def _order_of(intent: OrderIntent, venue: str) -> Order:
     """The intent's order; not saved yet if it is new. Under the account's lock nobody else can make it meanwhile."""
-    known = Order.objects.select_related("instrument", "intent__position").filter(intent=intent).first()
-    return known or Order(
+    return _ORDER.first(intent.pk) or Order(
         intent=intent,
         account_id=intent.account_id,
         instrument=intent.instrument,

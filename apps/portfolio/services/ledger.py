@@ -10,6 +10,7 @@ from django.db import transaction
 
 from apps.engine.money import ZERO, total
 from apps.engine.portfolio import Leg, cash_change, deposit_legs
+from apps.outbox.reads import Read
 from apps.portfolio.models import MAIN_BOOK, Account, LedgerEntry, TradingSession
 from apps.portfolio.selectors import DEPOSIT
 
@@ -28,9 +29,17 @@ def open_account(*, session: TradingSession, currency: str, initial: Decimal, no
         return account
 
 
+_ACCOUNT = Read(
+    lambda pk: Account.objects.select_for_update(of=("self",)).select_related("session__epoch").filter(pk=pk), int
+)  # fmt: skip
+
+
 def lock_account(account_id: int) -> Account:
     """The account, locked until the transaction ends. Everything that moves money begins here."""
-    return Account.objects.select_for_update(of=("self",)).select_related("session__epoch").get(pk=account_id)
+    account = _ACCOUNT.first(account_id)
+    if account is None:
+        raise Account.DoesNotExist(f"account {account_id} does not exist")
+    return account
 
 
 def save_account(account: Account) -> None:

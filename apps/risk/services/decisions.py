@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from apps.bus.failpoints import failpoint
 from apps.bus.feed import FeedAge
@@ -25,6 +25,7 @@ from apps.engine.risk.words import plain
 from apps.engine.sizing import ATR_MINUTES, average_true_range
 from apps.market.models import EpochInstrument
 from apps.outbox.pace import AtMostEvery
+from apps.outbox.reads import Read
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.models import Account
@@ -47,12 +48,22 @@ from apps.risk.services.tripping import trip_for
 from apps.risk.services.trips import trip
 from apps.signals.models import Signal
 
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
 log = logging.getLogger(__name__)
 
 FeedReader = Callable[[int, str], FeedAge]
 PathReader = Callable[[int], OrderPath]
 
 _complaints = AtMostEvery(10)
+
+
+class Known(TypedDict):
+    """What is asked of a signal beside its columns."""
+
+    decided: bool
+    in_session: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +97,29 @@ def assess(
     return decided.decision
 
 
-def _gather(signal_id: int, now_ms: int, feed: FeedReader, path: PathReader, order_cap: Decimal | None) -> Facts | None:
+def _signal(pk: int) -> QuerySet[WithAnnotations[Signal, Known]]:
     decisions = RiskDecision.objects.filter(signal=OuterRef("pk"), book=OuterRef("book"))
     members = EpochInstrument.objects.filter(epoch=OuterRef("session__epoch"), instrument=OuterRef("instrument"))
-    signal = (
-        Signal.objects.filter(pk=signal_id)
-        .select_related("session__epoch", "instrument", "strategy_version__strategy")
-        .annotate(decided=Exists(decisions), in_session=Exists(members))
-        .first()
-    )
+    found = Signal.objects.filter(pk=pk).select_related("session__epoch", "instrument", "strategy_version__strategy")
+    return found.annotate(decided=Exists(decisions), in_session=Exists(members))
+
+
+_SIGNAL = Read(_signal, int)
+_ACCOUNT = Read(
+    lambda session, book: Account.objects.filter(session=session, book=book).values_list("pk", flat=True), int, str
+)
+_DECISION = Read(lambda signal, book: RiskDecision.objects.filter(signal=signal, book=book).values_list("pk"), int, str)
+
+
+def _gather(signal_id: int, now_ms: int, feed: FeedReader, path: PathReader, order_cap: Decimal | None) -> Facts | None:
+    signal = _SIGNAL.first(signal_id)
     if signal is None or signal.decided:
         if signal is None:
             log.warning("signal %d does not exist", signal_id)
         return None
-    account = Account.objects.only("pk").get(session=signal.session_id, book=signal.book)
+    account_id = _ACCOUNT.first(signal.session_id, signal.book)
+    if account_id is None:
+        raise Account.DoesNotExist(f"session {signal.session_id} has no account for book {signal.book}")
     epoch_id, symbol = signal.session.epoch_id, signal.instrument.symbol
     age = feed(epoch_id, symbol)
     around = Circumstances(
@@ -111,14 +131,14 @@ def _gather(signal_id: int, now_ms: int, feed: FeedReader, path: PathReader, ord
         path=path(epoch_id),
         order_cap=order_cap,
     )
-    return Facts(signal, account.pk, around)
+    return Facts(signal, account_id, around)
 
 
 def _decide(facts: Facts) -> Decided:
     signal = facts.signal
     account = lock_account(facts.account_id)
     failpoint("risk.after_lock")
-    if RiskDecision.objects.filter(signal=signal, book=signal.book).exists():
+    if _DECISION.rows(signal.pk, signal.book):
         return Decided(None, None)
     strategy, symbol = signal.strategy_version.strategy.name, signal.instrument.symbol
     state, holds, words = state_for(account, strategy, symbol)

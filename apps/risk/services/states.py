@@ -31,7 +31,7 @@ from apps.risk.models import (
     TradingState,
     TripCause,
 )
-from apps.risk.scopes import STRICTNESS, effective_of, open_trips, strictest, with_scoped
+from apps.risk.scopes import STRICTNESS, effective_of, open_trips, read_scoped, strictest
 from apps.risk.services.gate import senders_are_through
 from apps.risk.services.ways_back import still_holds
 from apps.signals.models import SessionStrategy, Signal, StrategyVersion
@@ -283,7 +283,7 @@ def account_state(account: Account) -> RiskState:
 
 def state_for(account: Account, strategy: str, symbol: str) -> tuple[RiskState, TradingState, str]:
     """`account_state`, with the state that holds for an order of `strategy` in `symbol` and its words. One query."""
-    row = with_scoped(account.pk, strategy, symbol).first() or _make_halted(account)
+    row = read_scoped(account.pk, strategy, symbol) or _make_halted(account)
     return row, *effective_of(row)
 
 
