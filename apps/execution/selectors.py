@@ -56,23 +56,19 @@ def last_run(account_id: int) -> ReconcileRun | None:
 
 def compared(account: Account, limits: RiskLimits) -> Compared:
     """When the account's books were last compared with the venue's, and the venue answered. The account comes with its
-    session. Runs are looked at `RUNS_SEEN` at most: while a venue is silent for hours, nothing older is sought."""
-    at = {scope: _last_answered(account.pk, scope) for scope in ReconcileRun.Scope}
-    known = [ms for ms in at.values() if ms is not None]
-    everything = [ms for scope, ms in at.items() if scope != ReconcileRun.Scope.ORDERS and ms is not None]
-    began_ms = int(account.session.started_at.timestamp() * 1000)
+    session. Two queries; of each scope the newest `RUNS_SEEN` runs: while a venue is silent, nothing older is sought."""
+    runs = ReconcileRun.objects.filter(account=account).order_by("-id").values_list("scope", "outcome", "finished_at")
+    orders, full, everything = (runs.filter(scope=scope)[:RUNS_SEEN] for scope in ReconcileRun.Scope)
+    answered = [row for row in orders.union(full, everything, all=True) if row[1] != ReconcileRun.Outcome.UNCLEAR]
+    moments = {
+        scope: int(max(at for one, _, at in answered if one == scope).timestamp() * 1000) for scope, *_ in answered
+    }
+    of_all = [ms for scope, ms in moments.items() if scope != ReconcileRun.Scope.ORDERS]
     return Compared(
-        max(known, default=None), max(everything, default=None), began_ms,
+        max(moments.values(), default=None), max(of_all, default=None),
+        int(account.session.started_at.timestamp() * 1000),
         limits.reconcile_orders_age_max_ms, limits.reconcile_full_age_max_ms, open_differences(account.pk).count(),
     )  # fmt: skip
-
-
-def _last_answered(account_id: int, scope: str) -> int | None:
-    runs = ReconcileRun.objects.filter(account_id=account_id, scope=scope).order_by("-id")
-    for outcome, finished_at in runs.values_list("outcome", "finished_at")[:RUNS_SEEN]:
-        if outcome != ReconcileRun.Outcome.UNCLEAR:
-            return int(finished_at.timestamp() * 1000)
-    return None
 
 
 def last_start() -> TradingStart | None:

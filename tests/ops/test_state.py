@@ -29,7 +29,7 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 
 NOW = times.to_ms(datetime.now(UTC))
-QUERIES_MAX = 15
+QUERIES_MAX = 17
 
 
 @pytest.fixture
