@@ -56,13 +56,13 @@ def last_run(account_id: int) -> ReconcileRun | None:
 
 def compared(account: Account, limits: RiskLimits) -> Compared:
     """When the account's books were last compared with the venue's, and the venue answered. The account comes with its
-    session. Two queries; of each scope the newest `RUNS_SEEN` runs: while a venue is silent, nothing older is sought."""
+    session. Two queries; of each scope the newest `RUNS_SEEN` runs: while a venue is silent, none older is sought."""
     runs = ReconcileRun.objects.filter(account=account).order_by("-id").values_list("scope", "outcome", "finished_at")
     orders, full, everything = (runs.filter(scope=scope)[:RUNS_SEEN] for scope in ReconcileRun.Scope)
     answered = [row for row in orders.union(full, everything, all=True) if row[1] != ReconcileRun.Outcome.UNCLEAR]
-    moments = {
-        scope: int(max(at for one, _, at in answered if one == scope).timestamp() * 1000) for scope, *_ in answered
-    }
+    moments: dict[str, int] = {}
+    for scope, _, finished_at in answered:
+        moments[scope] = max(moments.get(scope, 0), int(finished_at.timestamp() * 1000))
     of_all = [ms for scope, ms in moments.items() if scope != ReconcileRun.Scope.ORDERS]
     return Compared(
         max(moments.values(), default=None), max(of_all, default=None),
