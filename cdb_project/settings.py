@@ -207,6 +207,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         f"-c lock_timeout={timeouts.POSTGRES_LOCK_MS}"
         f" -c statement_timeout={STATEMENT_TIMEOUT_MS}"
         f" -c idle_in_transaction_session_timeout={timeouts.POSTGRES_IDLE_IN_TRANSACTION_MS}"
+        f" -c client_connection_check_interval={timeouts.POSTGRES_CLIENT_CHECK_MS}"
     ),
 )
 

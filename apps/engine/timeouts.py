@@ -114,6 +114,7 @@ POSTGRES_LOCK_MS: Final = 2_000
 POSTGRES_STATEMENT_TASK_MS: Final = 5_000
 POSTGRES_STATEMENT_WEB_MS: Final = 15_000
 POSTGRES_IDLE_IN_TRANSACTION_MS: Final = 10_000
+POSTGRES_CLIENT_CHECK_MS: Final = 1_000  # how long a statement and its locks may outlive the client that is gone
 POSTGRES_TCP_USER_TIMEOUT_MS: Final = 10_000
 
 # --- backend -> browser -----------------------------------------------------------------------------------------------
@@ -342,6 +343,10 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ("a statement ends before its task", lambda: POSTGRES_STATEMENT_TASK_MS < CELERY_SOFT_LIMIT_SECONDS * 1000),
     ("a page may ask longer than a task", lambda: POSTGRES_STATEMENT_TASK_MS < POSTGRES_STATEMENT_WEB_MS),
     ("a page ends before its browser's socket", lambda: POSTGRES_STATEMENT_WEB_MS < LIVE_WS_PING_SECONDS * 1000),
+    (
+        "a statement whose client is gone ends before a task gives up waiting for its lock",
+        lambda: POSTGRES_CLIENT_CHECK_MS < POSTGRES_LOCK_MS,
+    ),
     ("an idle transaction outlives a statement", lambda: POSTGRES_STATEMENT_TASK_MS < POSTGRES_IDLE_IN_TRANSACTION_MS),
     (
         "an idle transaction ends before its task is killed",
