@@ -82,14 +82,14 @@ def run_rows(rows: Sequence[Row], seed: int) -> Iterator[Result]:
                 road.start()
             except FAILURES as error:
                 print(road.logs(), file=sys.stderr)
-                yield Result("start", seed, 0.0, None, _line(error))
+                yield Result("start", seed, 0.0, None, in_one_line(error))
                 return
             observer, result = Observer(), None
             while waiting and not (result and result.failure):
                 row = waiting.pop(0)
                 result = _run(road, row, observer, random.Random(f"{seed}:{row.id}"), seed)
                 yield result
-            yield _verified(road, seed)
+            yield verified(road, seed)
 
 
 def _run(road: Road, row: Row, observer: Observer, dice: random.Random, seed: int) -> Result:
@@ -101,13 +101,13 @@ def _run(road: Road, row: Row, observer: Observer, dice: random.Random, seed: in
         faults = observer.faults(road)
         failure = "; ".join(faults)
     except FAILURES as error:
-        failure = _line(error)
+        failure = in_one_line(error)
         traceback.print_exc()
         print(road.logs(), file=sys.stderr)
     return Result(row.id, seed, time.monotonic() - began, recovered, failure)
 
 
-def _verified(road: Road, seed: int) -> Result:
+def verified(road: Road, seed: int) -> Result:
     """Everything derived again from what is stored (I1 to I7)."""
     began = time.monotonic()
     try:
@@ -117,11 +117,11 @@ def _verified(road: Road, seed: int) -> Result:
         wrong = [f"{row['id']}: {row['detail']}" for row in rows if not row["ok"]]
         failure = "; ".join(wrong) or ("" if code == 0 and rows else f"verify ended with {code}: {words[-300:]}")
     except FAILURES as error:
-        failure = _line(error)
+        failure = in_one_line(error)
     return Result("verify", seed, time.monotonic() - began, None, failure)
 
 
-def _line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 

@@ -28,6 +28,7 @@ MAY_MEASURE = {
     "apps/ops/embedded/ready.py": "waiting for a server to start",
     "apps/ops/stack/": "starting and stopping processes",
     "apps/ops/steward/loop.py": "the rhythm of its chores",
+    "apps/ops/steward/pauses.py": "pauses between bells; a default that a test replaces",
 }
 # Doors read the wall clock once and pass it down; the others stamp rows that no decision reads.
 MAY_READ_THE_WALL_CLOCK = {

@@ -17,6 +17,7 @@ from apps.bus.streams import Appender
 from apps.market.models import Coverage, FeedConnection, FeedTransition, IngestRun
 from apps.ops.steward.chores import RETENTION_MS, Duties, now_ms
 from apps.ops.steward.loop import Chore, Loop
+from apps.ops.steward.pauses import REMEMBERED_MAX, Pauses
 from apps.portfolio.models import EquityPoint
 from tests import factories
 from tests.factories import START_MINUTE
@@ -145,6 +146,42 @@ def test_a_stream_is_trimmed_only_behind_every_reader(duties: Duties) -> None:
     factories.ExitWatchFactory.create(position=position, scanned_to=f"{read}-0")
     duties.trim()
     assert left() == [f"{read}-0"]
+
+
+def test_a_signal_whose_bells_wait_to_be_heard_is_rung_ever_more_rarely(
+    duties: Duties, redis_client: redis.Redis
+) -> None:
+    """Bells that piled up behind a slow worker once kept it from ever catching up: 6,017 for 74 signals."""
+    now = [0.0]
+    duties.pauses = Pauses(duties.reader, clock=lambda: now[0])
+    for second in range(120):
+        now[0] = float(second)
+        for signal_id in range(50):
+            duties.ring("SignalRaised", {"signal_id": signal_id})
+        if second == 0:
+            assert len(waiting(redis_client, "trade")) == 50
+    assert len(waiting(redis_client, "trade")) == 50 * 8  # after 0, 1, 3, 7, 15, 31, 61 and 91 s
+    redis_client.delete("trade")
+    duties.ring("SignalRaised", {"signal_id": 7})  # nothing waits: what was rung for was lost
+    assert waiting(redis_client, "trade") == [{"signal_id": 7}]
+
+
+def test_bells_are_bounded_however_much_is_stuck(duties: Duties, redis_client: redis.Redis) -> None:
+    duties.pauses = Pauses(duties.reader, clock=lambda: 5.0)
+    for signal_id in range(REMEMBERED_MAX + 100):
+        duties.ring("SignalRaised", {"signal_id": signal_id})
+    assert redis_client.llen("trade") == REMEMBERED_MAX
+
+
+def test_every_stuck_thing_is_rung_for_by_itself(duties: Duties, redis_client: redis.Redis) -> None:
+    """One that was lost does not wait for the pause of another, nor do the queues for each other."""
+    duties.pauses = Pauses(duties.reader, clock=lambda: 5.0)
+    for _ in range(2):
+        duties.ring("SignalRaised", {"signal_id": 1})
+        duties.ring("IntentApproved", {"intent_id": 1})
+        duties.ring("WatermarkAdvanced", {"epoch": 1, "shard": 0})
+    assert waiting(redis_client, "trade") == [{"intent_id": 1}, {"signal_id": 1}]
+    assert waiting(redis_client, "misc") == [{"epoch": 1, "shard": 0}]
 
 
 def test_a_chore_that_fails_does_not_stop_the_others_and_is_tried_again() -> None:

@@ -1,4 +1,4 @@
-"""The steward's duties. Each looks for itself; none remembers anything that a restart would lose."""
+"""The steward's duties. Each looks for itself; none remembers anything that would be missed after a restart."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from apps.market.services.transitions import copy_transitions
 from apps.ops.services.activity import watch_activity
 from apps.ops.services.session_ends import end_due
 from apps.ops.steward.loop import Chore
+from apps.ops.steward.pauses import Pauses
 from apps.ops.steward.watching import watch
 from apps.outbox.relay import publish_pending
-from apps.outbox.services import ring
+from apps.outbox.services import Payload, ring, task_of
 from apps.portfolio.models import Account, Position
 from apps.portfolio.selectors import closes_at, current_session
 from apps.portfolio.services import record_equity
@@ -53,6 +54,10 @@ class Duties:
     rung_at: dict[int, str] = field(default_factory=dict)
     dog: Watchdog = field(default_factory=Watchdog)
     is_heard: bool = False
+    pauses: Pauses = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pauses = Pauses(self.reader)
 
     def chores(self) -> list[Chore]:
         return [
@@ -83,8 +88,9 @@ class Duties:
             tail = streams.last_id(self.reader, epoch.pk, cursor.shard)
             unread = streams.entry_order(tail) > streams.entry_order(cursor.seen_through)
             if unread and self.rung_at.get(cursor.shard) == cursor.seen_through:
-                kwargs = {"epoch": epoch.pk, "shard": cursor.shard}
-                current_app.send_task(task, kwargs=kwargs, queue=f"shard.{cursor.shard}", retry=False)
+                kwargs, queue = {"epoch": epoch.pk, "shard": cursor.shard}, f"shard.{cursor.shard}"
+                if self.pauses.is_due(queue, ("unread", epoch.pk, cursor.shard)):
+                    current_app.send_task(task, kwargs=kwargs, queue=queue, retry=False)
             self.rung_at[cursor.shard] = cursor.seen_through if unread else ""
 
     def relay(self) -> None:
@@ -92,10 +98,16 @@ class Duties:
 
     def ring_undecided(self) -> None:
         for signal_id in undecided_signals(older_than_ms=UNDECIDED_MAX_MS):
-            ring("SignalRaised", {"signal_id": signal_id})
+            self.ring("SignalRaised", {"signal_id": signal_id})
 
     def settle(self) -> None:
-        settle_stuck(now_ms=now_ms())
+        settle_stuck(now_ms=now_ms(), sender=self.ring)
+
+    def ring(self, event_type: str, payload: Payload) -> None:
+        """Wake somebody unless his bell still waits to be heard. Raises one of `BROKER_ERRORS`."""
+        queue = current_app.conf.task_routes[task_of(event_type)]["queue"]
+        if self.pauses.is_due(queue, (event_type, *sorted(payload.items()))):
+            ring(event_type, payload)
 
     def watch(self) -> None:
         session = current_session()
