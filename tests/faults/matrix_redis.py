@@ -259,7 +259,7 @@ def r9(road: Road, _dice: random.Random) -> None:
     )
 
 
-def _injected(road: Road, shard: int, payload: dict[str, Any]) -> bool:
+def _injected(road: Road, shard: int, payload: Any) -> bool:
     """Whether it is the newest entry now. The ingest may have been faster with one of its own."""
     ms, number = _order(road.tails()[shard])
     try:
