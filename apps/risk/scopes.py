@@ -27,6 +27,15 @@ def effective_state(account_id: int, strategy: str, symbol: str) -> tuple[Tradin
     return (TradingState.HALTED, MISSING_WORDS) if row is None else effective_of(row)
 
 
+def forbids(state: TradingState, since: str, *, reducing: bool) -> str:
+    """Why a trading state lets an order not be sent, or not go on; empty if it does. `since`: the state's words."""
+    if state == TradingState.HALTED:
+        return f"trading is halted {since}"
+    if state == TradingState.REDUCING and not reducing:
+        return f"only reducing orders are allowed {since}"
+    return ""
+
+
 def read_scoped(account_id: int, strategy: str, symbol: str) -> RiskState | None:
     """The account's row with `scoped`: what `effective_of` needs of the strictest state of the other two scopes."""
     return _STATE.first(strategy, symbol, account_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from apps.ops.services.session_ends import end_session
 from apps.risk.models import RiskStateChange, ScopedState, StateRefusal, TradingState, TripCause
 from apps.risk.services import set_trading_state
 from apps.risk.services.trips import trip_account
@@ -137,3 +139,14 @@ def test_a_scope_once_halted_is_resumed_on_the_same_page() -> None:
     press(client, world, "resume", "symbol:XRPUSDT", "fine")
     assert ScopedState.objects.get().trading_state == "ACTIVE"
     assert "ACTIVE already" in press(client, world, "resume", "symbol:XRPUSDT").content.decode()
+
+
+def test_nobody_resumes_a_session_that_has_ended_and_that_is_told_and_kept() -> None:
+    world = running()
+    end_session(session_id=world.session.pk, by="noah", reason="enough", now=datetime(2026, 11, 21, tzinfo=UTC))
+    page = press(staff(LOOK, CHANGE, RESUME), world, "resume").content.decode()
+    assert "has ended" in page
+    assert world.state.trading_state == TradingState.HALTED
+    kept = StateRefusal.objects.get()
+    assert (kept.asked, kept.set_by, kept.reason) == ("ACTIVE", "mara", "odd")
+    assert "has ended" in kept.why

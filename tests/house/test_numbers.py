@@ -13,7 +13,11 @@ from tests.house.sources import Source, python_files
 INDICATORS = {
     (model, name) for model in ("signals.Signal", "signals.SignalRefusal") for name in ("change", "rsi", "turnover")
 } | {("risk.TierChange", name) for name in ("lower", "upper")}  # an interval of a share, no money
-MONEY = ("apps/portfolio", "apps/risk", "apps/execution", "apps/engine/risk", "apps/engine/money.py")
+MONEY = (
+    "apps/portfolio", "apps/risk", "apps/execution", "apps/engine/risk", "apps/engine/desk", "apps/engine/money.py",
+    "apps/engine/matching.py", "apps/engine/portfolio.py", "apps/engine/reconciling.py", "apps/engine/sizing.py",
+    "apps/ops/verify",
+)  # fmt: skip
 
 
 def floats(source: Source) -> list[str]:

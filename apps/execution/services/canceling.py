@@ -7,13 +7,14 @@ from typing import Final
 
 from apps.alerts.services import in_a_line
 from apps.engine import timeouts
-from apps.engine.orders import AT_VENUE, ENDED, UNSETTLED
+from apps.engine.orders import AT_VENUE, ENDED, UNSETTLED, Status
 from apps.execution.models import Order
 from apps.execution.services.asking import SYSTEM, note_cancel, sync_order
 from apps.execution.venues.base import Venue
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
 from apps.risk.models import OrderIntent
+from apps.risk.scopes import effective_state, forbids
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,25 @@ def _ask(order_id: int, reason: str, by: str, at_ms: int | None, now_ms: int | N
     before = note_cancel(order_id=order_id, by=by, reason=reason, at_ms=at_ms, now_ms=now_ms)
     if before in ENDED:
         raise CancelRefused(f"order {order_id} is {before} already")
+
+
+def withdraw_entries(*, now_ms: int | None = None) -> list[int]:
+    """Entries that a venue works, or may have, while the trading state opens nothing any more: their cancel is noted.
+
+    A halt keeps orders from leaving; what had left before would go on opening. Exits at work are left alone: they
+    reduce. Returns the orders to be asked about; each is noted once, and asked about again by the sweep.
+    """
+    rows = Order.objects.filter(
+        reducing=False, cancel_asked_at=None, status__in=[status.value for status in (Status.UNKNOWN, *AT_VENUE)]
+    ).order_by("id")
+    withdrawn = []
+    for order in rows.select_related("instrument", "intent__decision__signal__strategy_version__strategy"):
+        strategy = order.intent.decision.signal.strategy_version.strategy.name
+        state, since = effective_state(order.account_id, strategy, order.instrument.symbol)
+        words = forbids(state, since, reducing=False)
+        if words and note_cancel(order_id=order.pk, by=SYSTEM, reason=words, now_ms=now_ms) not in ENDED:
+            withdrawn.append(order.pk)
+    return withdrawn
 
 
 def replace_opposite(*, intent: OrderIntent, venue: Venue, now_ms: int | None = None) -> int:

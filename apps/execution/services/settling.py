@@ -14,6 +14,7 @@ from apps.alerts.services import raise_alert
 from apps.engine import timeouts
 from apps.engine.orders import AT_VENUE, UNSETTLED
 from apps.execution.models import Order, OrderStatus, VenueOrder
+from apps.execution.services.canceling import withdraw_entries
 from apps.outbox.services import BROKER_ERRORS, Payload, Sender, ring
 from apps.risk.models import OrderIntent
 
@@ -24,7 +25,8 @@ INTENT_OLDER_THAN_MS: Final = 1_000
 
 
 def settle_stuck(*, now_ms: int, sender: Sender = ring) -> int:
-    """Ring for every intent, order and paper order that should have moved on by now. Returns how often it rang.
+    """Ring for every intent, order and paper order that should have moved on by now, and for entries that are to be
+    taken back because nothing may be opened any more. Returns how often it rang.
 
     The steward sends no order and books no fill itself: it wakes the worker that does.
     """
@@ -46,7 +48,8 @@ def _stuck(now_ms: int) -> Iterator[tuple[str, Payload]]:
     held = orders.filter(status=OrderStatus.INITIALIZED)
     for intent_id in [*_unsent_intents(now), *held.values_list("intent_id", flat=True)]:
         yield "IntentApproved", {"intent_id": intent_id}
-    for order_id in _due(now):
+    withdrawn = withdraw_entries(now_ms=now_ms)
+    for order_id in [*withdrawn, *(other for other in _due(now) if other not in withdrawn)]:
         yield "ExecutionReported", {"order_id": order_id}
     shards = VenueOrder.objects.filter(status=VenueOrder.Status.OPEN).values_list("epoch_id", "shard").distinct()
     for epoch, shard in shards.order_by("epoch_id", "shard"):

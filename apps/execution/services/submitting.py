@@ -34,6 +34,7 @@ from apps.outbox.reads import Read
 from apps.outbox.transactions import retry_tx
 from apps.portfolio.services import lock_account, save_account
 from apps.risk.models import OrderIntent, TradingState
+from apps.risk.scopes import forbids
 from apps.risk.services.gate import last_look
 from apps.risk.services.states import state_for
 from apps.signals.models import Signal
@@ -134,7 +135,7 @@ def _order_of(intent: OrderIntent, venue: str) -> Order:
 
 def _refusal(intent: OrderIntent, state: TradingState, since: str, now_ms: int, feed: FeedAge) -> Refusal | None:
     """What has changed since the decision and forbids sending; None if nothing."""
-    words = _forbidden(state, since, reducing=intent.reducing)
+    words = forbids(state, since, reducing=intent.reducing)
     if words:
         return Refusal(Event.DENY, words)
     limit = intent.decision.limits.feed_age_max_ms
@@ -154,7 +155,7 @@ def _send(order: Order, request: OrderRequest, venue: Venue, strategy: str) -> N
     """Send it, unless the trading state has changed since it was noted as SUBMITTING. No answer to that: not sent."""
     failpoint("sender.after_submitting")
     with last_look(account_id=order.account_id, strategy=strategy, symbol=request.symbol) as (state, since):
-        words = _forbidden(state, since, reducing=order.reducing)
+        words = forbids(state, since, reducing=order.reducing)
         report, fills = (None, []) if words else _submit(order, request, venue)
     if words:
         _take_back(order, words)
@@ -162,15 +163,6 @@ def _send(order: Order, request: OrderRequest, venue: Venue, strategy: str) -> N
         return
     failpoint("sender.after_reply")
     apply_report(order_id=order.pk, report=report, fills=fills)
-
-
-def _forbidden(state: TradingState, since: str, *, reducing: bool) -> str:
-    """Why a trading state lets this order not leave; empty if it does."""
-    if state == TradingState.HALTED:
-        return f"trading is halted {since}"
-    if state == TradingState.REDUCING and not reducing:
-        return f"only reducing orders are allowed {since}"
-    return ""
 
 
 def _submit(order: Order, request: OrderRequest, venue: Venue) -> tuple[Report | None, list[VenueFill]]:

@@ -122,9 +122,12 @@ def end_due(*, now: datetime) -> list[SessionReport]:
 
 
 def _only_reduce(session: TradingSession, by: str, reason: str) -> None:
+    """Whoever halted the account meanwhile is not overruled."""
     active = RiskState.objects.filter(account__session=session, trading_state=TradingState.ACTIVE)
     for account_id in active.values_list("account_id", flat=True):
-        set_trading_state(account_id=account_id, to_state=TradingState.REDUCING, set_by=by, reason=reason)
+        set_trading_state(
+            account_id=account_id, to_state=TradingState.REDUCING, set_by=by, reason=reason, only_stricter=True
+        )
 
 
 def _accounts(session: TradingSession) -> list[int]:

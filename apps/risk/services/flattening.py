@@ -20,7 +20,7 @@ from apps.portfolio.selectors import closes_at
 from apps.portfolio.services import exit_failed, lock_account, save_account
 from apps.risk.models import RiskDecision, RiskStateChange, Scope, TradingState
 from apps.risk.services.gate import senders_are_through
-from apps.risk.services.states import StateRefused, account_state, change_by_person, positions_of
+from apps.risk.services.states import StateRefused, account_state, change_by_person, check_running, positions_of
 from apps.signals.models import Signal
 from apps.signals.services.raising import exit_key, flatten_row
 
@@ -39,12 +39,13 @@ class Flattened:
 def flatten(*, account_id: int, set_by: str, reason: str, now_ms: int) -> Flattened:
     """Open nothing any more, and raise an exit for every open position that is not being sold. `now_ms`: wall clock.
 
-    Raises `StateRefused` while the account is halted. A strategy or a symbol that is halted denies its exits, which are
-    raised again when it is not.
+    Raises `StateRefused` while the account is halted, and after its session has ended. A strategy or a symbol that is
+    halted denies its exits, which are raised again when it is not.
     """
 
     def raise_exits() -> Flattened:
         account = lock_account(account_id)
+        check_running(account)
         state = account_state(account)
         if state.trading_state == TradingState.HALTED:
             raise StateRefused(EXITS_STOPPED)

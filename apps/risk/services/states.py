@@ -19,7 +19,7 @@ from apps.market.models import EpochInstrument
 from apps.market.selectors import reached_ms
 from apps.outbox.services import record
 from apps.outbox.transactions import retry_tx
-from apps.portfolio.models import Account, Position, Reservation
+from apps.portfolio.models import Account, Position, Reservation, TradingSession
 from apps.portfolio.services import exit_failed, lock_account, save_account
 from apps.risk.models import (
     BreakerTrip,
@@ -102,16 +102,24 @@ def set_trading_state(
     reason: str,
     scope: Scope = Scope.ACCOUNT,
     subject: str = "",
+    only_stricter: bool = False,
 ) -> Changed:
     """A person changes the state of a scope. Leaving HALTED brings back the exits that were denied meanwhile.
 
-    A stricter state waits, after its commit, for orders that are just leaving. Raises `StateRefused` for a strategy or
-    a symbol that the session does not have, and while the cause of a trip that would have to give way persists.
+    A stricter state waits, after its commit, for orders that are just leaving. With `only_stricter` nothing changes if
+    the scope is that strict already. Raises `StateRefused` for a strategy or a symbol that the session does not have,
+    for a session that has ended, and while the cause of a trip that would have to give way persists.
     """
 
     def change() -> Changed:
         account = lock_account(account_id)
         check_subject(account, scope, subject)
+        holds = state_of(account, scope, subject).trading_state if only_stricter else TradingState.ACTIVE
+        if only_stricter and STRICTNESS[holds] >= STRICTNESS[to_state]:
+            save_account(account)  # a state that was missing took a number
+            return Changed(None, len(positions_of(account, scope, subject)), 0)
+        if to_state != TradingState.HALTED:
+            check_running(account)
         return change_by_person(
             account=account, to_state=to_state, set_by=set_by, reason=reason, scope=scope, subject=subject
         )
@@ -121,6 +129,15 @@ def set_trading_state(
     if row is not None and STRICTNESS[row.to_state] > STRICTNESS[row.from_state]:
         return replace(done, all_left=senders_are_through(account_id))
     return done
+
+
+def check_running(account: Account) -> None:
+    """Raises `StateRefused` if the account's session has ended: its figures are frozen, and nobody manages it.
+
+    Under the account's lock, which who ends a session takes first; the row that came with the lock may be older.
+    """
+    if TradingSession.objects.filter(pk=account.session_id, ended_at__isnull=False).exists():
+        raise StateRefused(f"the session {account.session} has ended: it trades no more, start a new one")
 
 
 def check_subject(account: Account, scope: Scope, subject: str) -> None:
