@@ -39,7 +39,10 @@ def submit_order(intent_id: int) -> None:
     services.submit_order(intent_id=intent_id, now_ms=now_ms, feed=partial(_feed_age, now_ms))
 
 
-@shared_task(name="execution.match_orders", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
+# Many a second, as drains: flower is not told.
+@shared_task(
+    name="execution.match_orders", send_events=False, max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1
+)
 def match_orders(epoch: int, shard: int) -> None:
     services.match_orders(epoch=epoch, shard=shard, reader=Reader(_reader(), settings.SEGMENTS_DIR, epoch, shard))
 

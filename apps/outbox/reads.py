@@ -20,7 +20,7 @@ from django.db.transaction import TransactionManagementError
 Row = TypeVar("Row")
 Value = int | str
 
-_FIRST_INT: Final = 1_987_600_000  # fits the smallest integer column that a value of ours is compared with
+_FIRST_INT: Final = 31_640  # fits the smallest integer column; no query of ours names such a number itself
 
 
 class Read(Generic[Row]):

@@ -30,7 +30,10 @@ def tools() -> Tools:
     )
 
 
-@shared_task(name="signals.drain_shard", max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1)
+# Many a second: to tell flower of each would cost as much as the draining. What decides and sends is told.
+@shared_task(
+    name="signals.drain_shard", send_events=False, max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1
+)
 def drain_shard(epoch: int, shard: int) -> None:
     """Drain one shard; ring again if there is more, and for orders that may meet their quote now."""
     from apps.signals.services import drain

@@ -23,6 +23,7 @@ from apps.market.models import DeadEntry, ShardCursor
 from apps.market.services import bars
 from apps.market.services.ledger import store_coverage
 from apps.market.services.longer_bars import store_longer_bars
+from apps.outbox.reads import Read
 from apps.outbox.services import record
 from apps.portfolio.models import Reservation
 from apps.signals.models import Signal
@@ -60,6 +61,15 @@ class Drained:
     orders_waiting: bool = False
 
 
+_CURSOR = Read(
+    lambda epoch, shard: ShardCursor.objects.select_for_update(skip_locked=True).filter(epoch_id=epoch, shard=shard),
+    int, int,
+)  # fmt: skip
+_PROMISED = Read(
+    lambda account: Reservation.objects.filter(account_id=account, active=True).values_list("instrument_id", flat=True),
+    int,
+)
+
 _warm: dict[tuple[int, int], WarmShard] = {}
 
 
@@ -92,7 +102,7 @@ def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
     failpoint("drain.before_lock")
     try:
         with transaction.atomic():
-            cursor = ShardCursor.objects.select_for_update(skip_locked=True).filter(epoch_id=epoch, shard=shard).first()
+            cursor = _CURSOR.first(epoch, shard)
             if cursor is None:
                 return Drained(locked=True)
             failpoint("drain.after_lock")
@@ -211,8 +221,5 @@ def _move(cursor: ShardCursor, warm: WarmShard, effects: Effects, fresh: list[Si
 
 
 def _orders_wait(warm: WarmShard) -> bool:
-    return Reservation.objects.filter(
-        active=True,
-        account__in=warm.portfolio_epochs,
-        instrument__in=[row.pk for row in warm.instruments.values()],
-    ).exists()
+    own = {row.pk for row in warm.instruments.values()}
+    return any(instrument in own for account in warm.portfolio_epochs for instrument in _PROMISED.rows(account))

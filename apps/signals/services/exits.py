@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import redis
+from django.db.models import QuerySet
 
 from apps.bus import codec, streams
 from apps.engine.events import Event
@@ -24,6 +26,7 @@ from apps.engine.model import Quote
 from apps.engine.shard import StrategySpec
 from apps.engine.tape import QuoteTape
 from apps.market.segments import read_segments
+from apps.outbox.reads import Read
 from apps.portfolio.models import Account, Position
 from apps.signals.models import ExitWatch, Signal, StrategyCall
 from apps.signals.services.raising import exit_key, exit_row
@@ -33,10 +36,18 @@ Batch = list[tuple[str, list[Event]]]
 Calls = Mapping[str, list[ExitCall]]  # stream entry -> the calls that its trades gave
 
 
+def _accounts(epoch_id: int) -> QuerySet[Account, tuple[Any, ...]]:
+    accounts = Account.objects.filter(session__epoch_id=epoch_id)
+    return accounts.values_list("pk", "portfolio_epoch", "session_id", "session__ended_at")
+
+
+_ACCOUNTS = Read(_accounts, int)
+
+
 def refresh(warm: WarmShard) -> dict[int, Position] | None:
     """Positions of this shard that need an exit, by id; None if no portfolio has changed since the last look."""
-    accounts = Account.objects.filter(session__in=[session.pk for session in sessions_of(warm)])
-    rows = list(accounts.values_list("pk", "portfolio_epoch", "session_id", "session__ended_at"))
+    judged = {session.pk for session in sessions_of(warm)}
+    rows = [row for row in _ACCOUNTS.rows(warm.epoch_id) if row[2] in judged]
     ended = {session_id for _, _, session_id, ended_at in rows if ended_at is not None}
     if ended:  # they raise nothing any more; what their strategies remember goes on unused until the next start
         warm.bindings = [binding for binding in warm.bindings if binding.session_id not in ended]

@@ -26,12 +26,12 @@ from functools import partial
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
 
 from apps.bus.streams import START
 from apps.engine.events import Backfill, Event, TradeBlock, WarmupBar, Watermark
 from apps.engine.model import MINUTE_MS
 from apps.market.models import ShardCursor
+from apps.outbox.reads import Read
 from apps.outbox.services import BROKER_ERRORS
 from apps.portfolio.models import TradingSession
 from apps.signals.models import EvaluatedMinute, ParameterSchedule, SessionStrategy, StrategyVersion
@@ -41,12 +41,15 @@ class ScheduleRefused(ValueError):
     """A change that cannot be scheduled; one line for whoever asked."""
 
 
-def newest_change(session_ids: Iterable[int]) -> int:
-    """The id of the last change of these sessions, 0 before the first. One query on an index."""
-    found: int | None = ParameterSchedule.objects.filter(session__in=list(session_ids)).aggregate(newest=Max("id"))[
-        "newest"
-    ]
-    return found or 0
+_NEWEST = Read(
+    lambda epoch: ParameterSchedule.objects.filter(session__epoch_id=epoch).order_by("-id").values_list("id")[:1], int
+)  # fmt: skip
+
+
+def newest_change(epoch_id: int) -> int:
+    """The id of the last change of an epoch's sessions, 0 before the first. One query."""
+    found = _NEWEST.first(epoch_id)
+    return found[0] if found else 0
 
 
 def changes_of(session_ids: Iterable[int]) -> list[ParameterSchedule]:

@@ -84,7 +84,7 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
         position=cursor.replay_from,
         entries=cursor.replay_entries,
         writer=SegmentWriter(segments, cursor.epoch_id, cursor.shard),
-        change=newest_change({binding.session_id for binding in bindings}),
+        change=newest_change(cursor.epoch_id),
         evaluated=EvaluatedMinute.objects.filter(cursor=cursor).values_list("minute", flat=True).first(),
     )
 
@@ -108,7 +108,7 @@ def specs_of(bindings: list[SessionStrategy]) -> list[StrategySpec]:
 
 def follow_schedule(warm: WarmShard) -> None:
     """Read the schedule again if it has grown. Called with the cursor locked, before anything is evaluated."""
-    newest = newest_change({binding.session_id for binding in warm.bindings})
+    newest = newest_change(warm.epoch_id)
     if newest != warm.change:
         warm.engine.reschedule(specs_of(warm.bindings))
         warm.change = newest
