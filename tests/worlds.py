@@ -140,15 +140,17 @@ def open_world(
     initial: str = "100000",
     latency_ms: int = 150,
     paper: Mapping[str, Any] | None = None,
+    venue: Mapping[str, Any] | None = None,
     **instrument: Any,
 ) -> World:
     """A running paper session with these symbols, each with a bar that closed at 0.5 in the first minute.
 
-    `paper` are further settings of its venue.
+    `paper` are further settings of its venue; `venue` names another one.
     """
     epoch = factories.FeedEpochFactory.create()
+    config: dict[str, Any] = {"paper": {"latency_ms": latency_ms, "base_bps": "1", "impact_bps": "10", **(paper or {})}}
     session = factories.TradingSessionFactory.create(
-        epoch=epoch, config={"paper": {"latency_ms": latency_ms, "base_bps": "1", "impact_bps": "10", **(paper or {})}}
+        epoch=epoch, config=config if venue is None else {**config, "venue": dict(venue)}
     )
     instruments = {symbol: factories.InstrumentFactory.create(symbol=symbol, **instrument) for symbol in symbols}
     for row in instruments.values():

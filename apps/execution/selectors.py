@@ -11,22 +11,38 @@ from apps.bus.streams import entry_order
 from apps.engine.reconciling import Compared
 from apps.execution.models import DatabaseIncarnation, ReconcileDifference, ReconcileRun, TradingStart, VenueOrder
 from apps.execution.venues.base import Venue
+from apps.execution.venues.exchange import venue_for
 from apps.execution.venues.paper import PaperVenue
 from apps.portfolio.models import Account, LedgerEntry, TradingSession
 from apps.risk.models import RiskLimits
 
 RUNS_SEEN: Final = 50
+PAPER: Final = "paper"
+EXCHANGE: Final = "exchange"
+"""Kinds of venue, as `config["venue"]["kind"]` of a session has them."""
 
 
 class NoVenue(LookupError):
-    """A session whose mode has no venue in this build."""
+    """A session whose mode, or the venue that it names, has none in this build."""
+
+
+def venue_kind(session: TradingSession) -> str:
+    """Which venue the session was begun with; sessions from before there were two trade on paper."""
+    return str(session.config.get("venue", {}).get("kind", PAPER))
 
 
 def venue_of(session: TradingSession) -> Venue:
-    if session.mode == TradingSession.Mode.PAPER:
+    """The venue of a session with test money: our own books, or the local exchange. Raises `NoVenue`, or what the
+    venue raises for settings, addresses and keys that it does not use."""
+    if session.mode != TradingSession.Mode.PAPER:
+        raise NoVenue(f"{session.mode} sessions have no venue")
+    kind = venue_kind(session)
+    if kind == PAPER:
         settings = session.config.get("paper", {})
         return PaperVenue(settings, owner=f"session:{session.pk}", deposits=lambda: deposits_of(session))
-    raise NoVenue(f"{session.mode} sessions have no venue")
+    if kind == EXCHANGE:
+        return venue_for(session)
+    raise NoVenue(f"no venue is called {kind[:40]!r} (known: {PAPER}, {EXCHANGE})")
 
 
 def deposits_of(session: TradingSession) -> dict[str, Decimal]:

@@ -42,6 +42,7 @@ MAY_READ_THE_WALL_CLOCK = {
     "apps/risk/admin_states.py": "door of the pages",
     "cdb_project/celery.py": "stamp: a worker's heartbeat",
     "apps/execution/admin_reconciliation.py": "door of the pages",
+    "apps/execution/venues/mexc/of_session.py": "stamps of signed requests",
     "apps/ops/": "shows ages, starts sessions",
     "apps/market/services/feeds.py": "stamp: when an epoch ended",
     "apps/outbox/services.py": "stamp: when an event was published",

@@ -44,6 +44,7 @@ ROAD = "the road goes one way"
 OUTSIDE = "apps know neither the composition root nor the workers"
 WORKERS = "workers know engine, bus and proto only"
 WIRE = "the exchange and its client share nothing but the wire"
+SOCKETS = "nobody knows the local exchange but through its sockets"
 ENGINE = "the engine is pure: numpy and numba, no input or output, no clock, no dice"
 BUS = "the bus carries values, not rows"
 TASKS = "services, selectors and models never import tasks"
@@ -60,6 +61,8 @@ VIOLATIONS = [
     (ROAD, "apps.staff.planted_outbox", "apps.outbox.models"),
     (ROAD, "apps.market.planted_portfolio", "apps.portfolio.models"),
     (ROAD, "apps.portfolio.planted_signals", "apps.signals.models"),
+    (ROAD, "apps.portfolio.planted_alerts", "apps.alerts.models"),
+    (ROAD, "apps.alerts.planted_signals", "apps.signals.models"),
     (ROAD, "apps.signals.planted_execution", "apps.execution.models"),
     (ROAD, "apps.signals.planted_risk", "apps.risk.models"),
     (ROAD, "apps.risk.planted_live", "apps.live.apps"),
@@ -77,6 +80,9 @@ VIOLATIONS = [
     (WORKERS, "workers.exchange.planted_django", "django"),
     (WIRE, "workers.ingest.planted_exchange", "workers.exchange.log"),
     (WIRE, "workers.exchange.planted_ingest", "workers.ingest.log"),
+    (SOCKETS, "workers.private_stream.planted_exchange", "workers.exchange.log"),
+    (SOCKETS, "cdb_project.planted_exchange", "workers.exchange.log"),
+    (SOCKETS, "apps.execution.planted_exchange", "workers.exchange.log"),
     (BUS, "apps.bus.planted_django", "django"),
     (TASKS, "apps.signals.services.planted_tasks", "apps.signals.tasks"),
     (TASKS, "apps.ops.selectors.planted_tasks", "apps.signals.tasks"),

@@ -31,7 +31,8 @@ NAMES_THE_EXCHANGE = (
 NAMES_IT_IN_A_LINE = {
     "cdb_project/settings.py": r'^EXCHANGE_\w+_URL = "(https|wss)://[a-z.-]+mexc\.com[a-z/]*"$',
     "pyproject.toml": r"^description = ",
-    "tests/house/test_clocks.py": r'^    "apps/execution/venues/mexc/client\.py": ',
+    "tests/house/test_clocks.py": r'^    "apps/execution/venues/mexc/(client|of_session)\.py": ',
+    "apps/execution/venues/exchange.py": r"^from apps\.execution\.venues\.mexc",
     "tests/bench/receivers.py": r"^class \w+\(ccxt\.pro\.mexc\):",
 }
 WITHOUT_MEANING = {"util", "utils", "common", "misc", "lib", "shared", "stuff"}

@@ -13,6 +13,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.engine.tiers import THRESHOLDS
+from apps.execution.selectors import PAPER as PAPER_VENUE
+from apps.execution.selectors import venue_kind
+from apps.execution.services.listening import exchange_terms
 from apps.market.models import FeedEpoch
 from apps.market.rest import Rest
 from apps.market.services import feeds
@@ -61,6 +64,8 @@ class Wanted:
     replay_files: tuple[Path, ...] = ()
     new_session: bool = False
     name: str = ""  # of a new session; else it is named after its time and market
+    venue: str | None = None  # paper or exchange; None: as the running session has it, else paper
+    ws_url: str = ""  # where the exchange's private stream is, if that is the venue
     days: int | None = None  # a block of so many days of wall time; None: until somebody stops it
 
 
@@ -152,6 +157,8 @@ def _follow(wanted: Wanted, exchange: Rest) -> tuple[FeedEpoch, bool, str]:
 def _refuse_other_terms(session: TradingSession, wanted: Wanted) -> None:
     if (wanted.name and wanted.name != session.name) or wanted.days is not None:
         raise SessionRefused(f"{session.name} runs already: a name and days are those of a new one (--new-session)")
+    if wanted.venue not in (None, venue_kind(session)):
+        raise SessionRefused(f"{session.name} trades at {venue_kind(session)}: another venue is a new one's")
     for binding in SessionStrategy.objects.filter(session=session).select_related("version__strategy"):
         if binding.version.engine_hash != wanted.engine_hash:
             raise SessionRefused(
@@ -164,6 +171,10 @@ def _begin(wanted: Wanted, epoch: FeedEpoch, quote_asset: str) -> TradingSession
     parameters = checked("momentum", {**MOMENTUM, **THRESHOLDS[wanted.tier]})
     if fault := block_fault(wanted.name, wanted.days):
         raise SessionRefused(fault)
+    try:
+        venue = {} if wanted.venue in (None, PAPER_VENUE) else {"venue": exchange_terms(wanted.rest_url, wanted.ws_url)}
+    except ValueError as refused:
+        raise SessionRefused(str(refused)) from refused
     now = timezone.now()
     session = TradingSession.objects.create(
         name=wanted.name or f"Paper {now:%d %b %H:%M} UTC, {epoch.description}"[:NAME_MAX],
@@ -173,6 +184,7 @@ def _begin(wanted: Wanted, epoch: FeedEpoch, quote_asset: str) -> TradingSession
         quote_asset=quote_asset,
         config={
             "paper": PAPER,
+            **venue,
             "strategy": "momentum",
             "parameters": parameters,
             "initial_cash": str(INITIAL_CASH),

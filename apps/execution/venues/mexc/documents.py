@@ -97,9 +97,9 @@ def report_of(row: OrderRow, client_order_id: str) -> Report:
     return Report(client_order_id, row.orderId, status, reason, filled_quantity=number(row.executedQty))
 
 
-def view_of(row: OrderRow) -> VenueOrderView:
+def view_of(row: OrderRow, client_order_id: str) -> VenueOrderView:
     return VenueOrderView(
-        client_order_id=row.clientOrderId or "",
+        client_order_id=client_order_id,
         venue_order_id=row.orderId,
         symbol=row.symbol,
         side=_side(row.side),

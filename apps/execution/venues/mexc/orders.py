@@ -19,6 +19,7 @@ from apps.execution.venues.base import (
 from apps.execution.venues.mexc.client import Client
 from apps.execution.venues.mexc.documents import Ack, OrderRow, TradeRow, balances_of, fill_of, read, report_of, view_of
 from apps.execution.venues.mexc.errors import NEVER_DONE, Meaning, Refused
+from apps.execution.venues.wire import SameIds, WireIds
 
 NAME: Final = "mexc"
 SYMBOLS_AT_ONCE_MAX: Final = 5  # of openOrders
@@ -28,15 +29,21 @@ PAGE_ROWS: Final = 1_000  # of myTrades
 class MexcVenue:
     """`symbols`: where the account may have orders; `symbol_of`: the symbol of an order of ours, None if unknown.
 
-    The exchange lists orders and fills by symbol only, so it must be told which.
+    The exchange lists orders and fills by symbol only, so it must be told which. It sees ids as `wire` makes them.
     """
 
     def __init__(
-        self, client: Client, *, symbols: Callable[[], Iterable[str]], symbol_of: Callable[[str], str | None]
+        self,
+        client: Client,
+        *,
+        symbols: Callable[[], Iterable[str]],
+        symbol_of: Callable[[str], str | None],
+        wire: WireIds | None = None,
     ) -> None:
         self._client = client
         self._symbols = symbols
         self._symbol_of = symbol_of
+        self._wire = wire or SameIds()
         self._told: dict[str, OrderRow] = {}  # as last seen: of an order, symbol and id never change
 
     @property
@@ -55,7 +62,7 @@ class MexcVenue:
                 type="LIMIT",
                 quantity=plain(request.quantity),
                 price=plain(request.limit_price),
-                newClientOrderId=name,
+                newClientOrderId=self._wire.out(name),
             )
         except Refused as refusal:
             if refusal.meaning in NEVER_DONE:
@@ -83,7 +90,7 @@ class MexcVenue:
                 return None
             symbol = row.symbol
         try:
-            self._client.call("DELETE", "order", symbol=symbol, origClientOrderId=client_order_id)
+            self._client.call("DELETE", "order", symbol=symbol, origClientOrderId=self._wire.out(client_order_id))
         except Refused as refusal:
             if refusal.meaning not in (Meaning.NOT_OPEN, Meaning.NO_ORDER):
                 raise VenueUnclear(f"cancel: {refusal}") from None
@@ -101,7 +108,7 @@ class MexcVenue:
         symbols = iter(sorted(set(self._symbols())))
         while some := list(islice(symbols, SYMBOLS_AT_ONCE_MAX)):
             rows = read(self._question("openOrders", symbol=",".join(some)), list[OrderRow])
-            found += [view_of(row) for row in reversed(rows)]
+            found += [view_of(row, self._wire.ours(row.clientOrderId or "")) for row in reversed(rows)]
         return found
 
     def balances(self) -> dict[str, Balance]:
@@ -110,20 +117,21 @@ class MexcVenue:
     def fills_since(self, ts_ms: int) -> list[tuple[str, VenueFill]]:
         rows = [row for symbol in sorted(set(self._symbols())) for row in self._pages(symbol, startTime=max(ts_ms, 0))]
         rows.sort(key=lambda row: row.time)
-        return [(row.clientOrderId or "", fill_of(row)) for row in rows if row.time >= ts_ms]
+        return [(self._wire.ours(row.clientOrderId or ""), fill_of(row)) for row in rows if row.time >= ts_ms]
 
     def _find(self, client_order_id: str, symbol: str | None = None) -> OrderRow | None:
         """The order as it stands; None if the exchange says that there is none."""
         named = symbol or self._symbol_known(client_order_id)
         values = {"symbol": named} if named else {}
+        wire_id = self._wire.out(client_order_id)
         try:
-            answer = self._client.call("GET", "order", origClientOrderId=client_order_id, **values)
+            answer = self._client.call("GET", "order", origClientOrderId=wire_id, **values)
         except Refused as refusal:
             if refusal.meaning is Meaning.NO_ORDER:
                 return None
             raise VenueUnclear(f"order: {refusal}") from None
         row = read(answer, OrderRow)
-        if row.clientOrderId != client_order_id or (named and row.symbol != named):
+        if row.clientOrderId != wire_id or (named and row.symbol != named):
             raise VenueUnclear(f"order {client_order_id} was asked for and another one was told")
         self._told[client_order_id] = row
         return row

@@ -27,6 +27,10 @@ class Command(BaseCommand):
         parser.add_argument("--rest-url", default=settings.RUNTIME.get("exchange", {}).get("rest_url"))
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--new-session", action="store_true", help="end the running session and begin another")
+        parser.add_argument(
+            "--venue", choices=["paper", "exchange"], help="where a new session trades; exchange: the local one only"
+        )
+        parser.add_argument("--ws-url", default=settings.RUNTIME.get("exchange", {}).get("ws_url", ""))
         parser.add_argument("--name", default="", help="of a new session")
         parser.add_argument("--days", type=int, help="a new session ends by itself after so many days")
 
@@ -42,6 +46,8 @@ class Command(BaseCommand):
             seed=options["seed"],
             replay_files=tuple(options["replay_file"]),
             new_session=options["new_session"],
+            venue=options["venue"],
+            ws_url=options["ws_url"],
             name=options["name"],
             days=options["days"],
         )
