@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -22,7 +23,7 @@ from celery import Celery
 from apps.engine import timeouts
 from tests.faults.matrix_road import Road, through
 from tests.faults.matrix_rows import Row, ask, frozen
-from tests.faults.matrix_tasks import CIRCLING, TRIES_AFTER
+from tests.faults.matrix_tasks import CIRCLING, PATIENCE_VARIABLE, TRIES_AFTER
 from tests.faults.processes import wait_until
 
 DRAIN_POINTS: Final = (
@@ -36,6 +37,7 @@ STANDSTILL_SECONDS: Final = 65  # of beat: every task that it sends each minute 
 EVERY_MINUTE: Final = ("ops.sweep_klines", "ops.choose_symbols", "market.archive_feed")
 DESCRIPTORS: Final = 3  # as many as every process has from its start
 PAGE_SECONDS: Final = 45  # a first page on a busy machine: a question that is given up is worked on all the same
+PATIENCE_MS: Final = 15_000
 ORDER_SECONDS: Final = 90  # within which some signals are raised
 
 
@@ -104,10 +106,11 @@ def p5(road: Road, dice: random.Random) -> None:
 
 def p6(road: Road, _dice: random.Random) -> None:
     """The sender dies before and after SUBMITTING is committed, and before and after the reply: one order each time."""
-    road.start_service("trade", armed(*SENDER_POINTS, at=1))
+    road.start_service("trade", armed(*SENDER_POINTS, at=1), **{PATIENCE_VARIABLE: str(PATIENCE_MS)})
     road.fired("trade", *SENDER_POINTS, seconds=ORDER_SECONDS)
     stuck = "SELECT count(*) FROM execution_order WHERE status IN ('SUBMITTING', 'UNKNOWN')"
     wait_until("no order is left UNKNOWN", lambda: road.one(stuck) == 0, seconds=60)
+    road.start_service("trade")
 
 
 def p7(road: Road, _dice: random.Random) -> None:
@@ -130,13 +133,22 @@ def p8(road: Road, _dice: random.Random) -> None:
     with frozen(road.children["beat"].popen.pid):
         time.sleep(STANDSTILL_SECONDS)
         said = log.stat().st_size
-    _beats(road)
-    sent = Counter(re.findall(r"Sending due task (\S+)", log.read_text(errors="replace")[said:]))
+
+    def due() -> list[str]:
+        return re.findall(r"Sending due task (\S+)", _since(log, said))
+
+    wait_until("what was due is sent", lambda: {*EVERY_MINUTE} <= {*due()}, seconds=30)
+    sent = Counter(due())
     missing = {name for name in EVERY_MINUTE if sent[name] != 1}
     ask(not missing, f"after {STANDSTILL_SECONDS} s these were not sent once: {missing}, but {dict(sent)}")
+    _beats(road)
     doubled = road.sql("SELECT account_id, minute FROM portfolio_equitypoint GROUP BY 1, 2 HAVING count(*) > 1")
     ask(not doubled, f"slots had their effect twice: {doubled[:3]}")
     road.stop_service("beat")
+
+
+def _since(log: Path, byte: int) -> str:
+    return log.read_bytes()[byte:].decode(errors="replace")
 
 
 def _beats(road: Road) -> None:
@@ -320,7 +332,7 @@ def p14(road: Road, _dice: random.Random) -> None:
     road.redis_proxy.reset()
     wait_until(
         "none could be had, or the worker ended",
-        lambda: "Too many open files" in log.read_text(errors="replace")[known:] or road.exits["trade"] > exits,
+        lambda: "Too many open files" in _since(log, known) or road.exits["trade"] > exits,
         seconds=60,
     )
     time.sleep(8)

@@ -46,6 +46,7 @@ START_SECONDS: Final = 300
 # Roads of one machine share what was compiled; nothing else outlives one.
 KERNELS: Final = Path(tempfile.gettempdir()) / f"cdb-kernels-{os.geteuid()}"
 RECOVER_SECONDS: Final = 100
+LOOK_SECONDS: Final = 20  # for a connection of our own: on a busy machine a server that is well may need some
 
 
 class Road:
@@ -122,13 +123,14 @@ class Road:
         manage = {"steward": ["steward"], "ingest": ["run_ingest"], "standby": ["run_ingest", "--standby"]}
         return [sys.executable, "manage.py", *manage[name]]
 
-    def start_service(self, name: str, points: str = "") -> None:
+    def start_service(self, name: str, points: str = "", **environment: str) -> None:
         """Start it, or start it anew with these points armed: each fires once, whoever passes it."""
         with self._lock:
             if name in self.children:
                 self.children[name].signal(signal.SIGCONT)
                 self.children[name].kill()
-            self.armed[name] = {VARIABLE: points, FOLDER_VARIABLE: str(self._fresh_notes(name))} if points else {}
+            notes = {VARIABLE: points, FOLDER_VARIABLE: str(self._fresh_notes(name))} if points else {}
+            self.armed[name] = {**notes, **environment}
             self.held_down.discard(name)
             self._begin(name)
 
@@ -206,7 +208,7 @@ class Road:
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Ask the database beside the proxy. Raises psycopg.Error."""
-        with psycopg.connect(self.database.url, connect_timeout=3, autocommit=True) as connection:
+        with psycopg.connect(self.database.url, connect_timeout=LOOK_SECONDS, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
