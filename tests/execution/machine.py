@@ -110,7 +110,15 @@ class DeskVenue:
         request = self.on_its_way.pop(client_order_id)
         self.book[client_order_id] = AtVenue(request)
 
-    def fill(self, client_order_id: str, quantity: Decimal, price: Decimal) -> VenueFill:
+    def stranger(self, client_order_id: str) -> VenueFill:
+        """A fill of an order that is not in its book; told again it is the same."""
+        return VenueFill(
+            f"{client_order_id}-1",
+            Fill(Side.BUY, D("0.5"), D(10), D("0.01"), "USDT", 1_800_000_000_000),
+            symbol=SYMBOLS[0],
+        )
+
+    def fill(self, client_order_id: str, quantity: Decimal, price: Decimal, coin: str = "USDT") -> VenueFill:
         order = self.book[client_order_id]
         self.trade_ids += 1
         request = order.request
@@ -118,7 +126,7 @@ class DeskVenue:
         ts_event = request.trigger.ts_event + 100 + self.trade_ids
         one = VenueFill(
             f"{request.client_order_id}-{self.trade_ids}",
-            Fill(request.side, price, quantity, fee, "USDT", ts_event),
+            Fill(request.side, price, quantity, fee, coin, ts_event),
             symbol=request.symbol,
         )
         order.fills.append(one)
@@ -154,6 +162,7 @@ class Expected:
     limit_price: Decimal
     ts_event: int
     position_id: int | None
+    created_ms: int
     status: str = "WAITING"  # approved, and no order was made of it yet
     booked: dict[str, VenueFill] = field(default_factory=dict)
     missing_ms: int | None = None
@@ -165,9 +174,11 @@ class Expected:
 
     @property
     def paid(self) -> Decimal:
-        """What it has cost, fees included; below zero for a sale."""
+        """What it has cost in cash, fees in it included; below zero for a sale."""
         sign = -1 if self.reducing else 1
-        return sum((sign * one.fill.quantity * one.fill.price + one.fill.fee for one in self.booked.values()), D(0))
+        fills = [one.fill for one in self.booked.values()]
+        fees = sum((fill.fee for fill in fills if fill.fee_currency == "USDT"), D(0))
+        return sum((sign * fill.quantity * fill.price for fill in fills), fees)
 
     @property
     def alive(self) -> bool:

@@ -5,108 +5,85 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections import Counter
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from apps.execution.models import Order, OrderAnomaly
-from apps.execution.services import CancelRefused, book_fills, cancel_order, submit_order, sync_order
+from apps.execution.models import OrderAnomaly
+from apps.execution.services import CancelRefused, book_fills, cancel_order, sync_order
+from apps.execution.services.anomalies import resolve_anomaly
 from apps.execution.venues.base import VenueStatus
-from apps.portfolio.models import Account, Position, Reservation
-from apps.risk.models import OrderIntent, RiskDecision, RiskLimits, TradingState
+from apps.market.models import Instrument
+from apps.portfolio.models import Position
+from apps.risk.models import RiskDecision, TradingState
 from apps.risk.services import StateRefused, set_trading_state
-from apps.signals.models import Signal
-from tests.execution.books import books_agree
-from tests.execution.machine import ENDED, SYMBOLS, DeskVenue, Expected
-from tests.worlds import World, fresh, open_world
+from tests.execution.machine import ENDED, SYMBOLS, Expected
+from tests.execution.order_desk import MUST_BE_MET, SEEN, UNSENT, OrderDesk, dies_at
+from tests.worlds import fresh, stale
 
 D = Decimal
 EXAMPLES = int(os.environ.get("ORDER_EXAMPLES", "10"))
 STEPS = int(os.environ.get("ORDER_STEPS", "15"))
-EXPOSURE_MAX = D("0.05")  # two orders of 2 040 fit, a third does not
 LONG = EXAMPLES > 50
+FULL = EXAMPLES >= 500
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(0 if LONG else 600)]
 
-SEEN: Counter[str] = Counter()
-"""What happened in all examples together: a proof that met nothing would be none."""
-
 PICK = st.integers(0, 1_000)
+TERMS: dict[str, dict[str, Any]] = {
+    "as it was": {},
+    "delisted": {"tradable": False},
+    "smallest order 5,000": {"notional_min": D(5_000)},
+}
+"""What the exchange may change about a symbol, and the reason for which an entry is denied then."""
+DENIED_FOR = {"as it was": "", "delisted": "SYMBOL", "smallest order 5,000": "MIN_NOTIONAL"}
 
 
-class Orders(RuleBasedStateMachine):
+class Orders(OrderDesk):
     """One account with two symbols. Every rule does one thing to us or to the venue; the books must agree then."""
-
-    world: World
-
-    @initialize()
-    def begin(self) -> None:
-        SEEN.update(["examples"])
-        self.savepoint = transaction.savepoint()
-        self.world = open_world(SYMBOLS)
-        RiskLimits.objects.filter(account=self.world.account).update(
-            exposure_max=EXPOSURE_MAX, open_orders_symbol_max=3
-        )
-        self.venue = DeskVenue()
-        self.orders: dict[str, Expected] = {}
-        self.raised: set[tuple[int, int]] = set()
-        self.now_ms = 1_800_000_000_000
-        self.limit = D(0)
-        self.unpromised = D(0)
-
-    def teardown(self) -> None:
-        if hasattr(self, "savepoint"):
-            transaction.savepoint_rollback(self.savepoint)
 
     # --- signals and decisions ----------------------------------------------------------------------------------------
 
-    @rule(symbol=st.sampled_from(SYMBOLS))
-    def signal(self, symbol: str) -> None:
-        self._decide(self.world.entry_signal(symbol))
+    @rule(
+        symbol=st.sampled_from(SYMBOLS),
+        feed=st.sampled_from([fresh, fresh, fresh, stale]),
+        dies=st.sampled_from(["", "", "risk.after_lock", "risk.before_commit"]),
+    )
+    def signal(self, symbol: str, feed: Any, dies: str) -> None:
+        signal = self.world.entry_signal(symbol)
+        if dies:
+            assert dies_at(dies, lambda: self.world.decide(signal, feed=feed))
+            assert not RiskDecision.objects.filter(signal=signal).exists()
+        self._decide(signal, feed, "STALE_FEED" if feed is stale else DENIED_FOR[self.terms[symbol]])
 
     @precondition(lambda self: self._free_positions())
-    @rule(pick=PICK)
-    def exit(self, pick: int) -> None:
+    @rule(
+        pick=PICK,
+        feed=st.sampled_from([fresh, fresh, stale]),
+        dies=st.sampled_from(["", "", "risk.before_commit"]),
+    )
+    def exit(self, pick: int, feed: Any, dies: str) -> None:
+        """It passes whatever the limits and the exchange say. On a stale feed it is held, and decided on later."""
         free = self._free_positions()
-        position = free[pick % len(free)]
-        self.raised.add((position.pk, position.exit_attempts))
-        self._decide(self.world.exit_signal(position, instrument=position.instrument))
+        pk, attempts = free[pick % len(free)]
+        position = Position.objects.select_related("instrument").get(pk=pk)
+        self.raised.add((pk, attempts))
+        signal = self.world.exit_signal(position, instrument=position.instrument)
+        if dies:
+            assert dies_at(dies, lambda: self.world.decide(signal, feed=fresh))
+        if feed is stale and self.glance.trading_state != "HALTED":
+            assert self.world.decide(signal, feed=stale) is None
+        self._decide(signal, fresh, "")
 
-    def _free_positions(self) -> list[Position]:
-        open_ones = Position.objects.filter(account=self.world.account, status="open").select_related("instrument")
-        return [row for row in open_ones.order_by("id") if (row.pk, row.exit_attempts) not in self.raised]
-
-    def _decide(self, signal: Signal) -> None:
-        decision = self.world.decide(signal)
-        assert decision is not None
-        assert self.world.decide(signal) is None
-        intent = OrderIntent.objects.filter(decision=decision).select_related("instrument").first()
-        assert (intent is not None) is (decision.verdict == RiskDecision.Verdict.APPROVED)
-        SEEN.update([f"{'exit' if decision.signal.position_id else 'entry'} {decision.verdict}"])
-        if intent is None:
-            assert decision.reasons
-            return
-        if not intent.reducing:
-            assert decision.trading_state == TradingState.ACTIVE
-            self.limit = max(self.limit, EXPOSURE_MAX * decision.equity)
-            assert decision.exposure_after <= EXPOSURE_MAX * decision.equity
-        self.orders[intent.client_order_id] = Expected(
-            intent.client_order_id, intent.pk, intent.instrument.symbol, intent.reducing, intent.quantity,
-            intent.limit_price, intent.ts_event, intent.position_id,
-        )  # fmt: skip
+    def _free_positions(self) -> list[tuple[int, int]]:
+        return [one for one in self.glance.open if one not in self.raised]
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -115,46 +92,37 @@ class Orders(RuleBasedStateMachine):
         pick=PICK,
         how=st.sampled_from(["clear", "clear", "clear", "rejected", "lost", "unanswered", "late"]),
         old=st.integers(0, 9),
+        feed=st.sampled_from([fresh, fresh, fresh, fresh, stale]),
+        dies=st.sampled_from(["", "", "", "", "before_submitting", "after_submitting", "after_reply"]),
     )
-    def submit(self, pick: int, how: str, old: int) -> None:
-        """Also of what was sent before: nothing may happen then."""
-        one = self._pick(pick)
-        created = OrderIntent.objects.get(pk=one.intent_id).created_at
-        now_ms = int(created.timestamp() * 1000) + (2_500 if old == 0 else 0)
-        self.venue.how = how
-        submit_order(intent_id=one.intent_id, now_ms=now_ms, feed=fresh, venue=self.venue)
-        if one.status != "WAITING":
-            return
-        state = self.world.state.trading_state
-        if state == "HALTED" or (state == "REDUCING" and not one.reducing):
-            one.status = "DENIED"
-        elif old == 0 and not one.reducing:
-            one.status = "EXPIRED"
-        else:
-            self._replaced_by(one, now_ms)
-            one.status = {"clear": "ACCEPTED", "rejected": "REJECTED"}.get(how, "UNKNOWN")
-        SEEN.update([f"sent: {one.status}"])
-
-    def _replaced_by(self, exit_order: Expected, now_ms: int) -> None:
-        """An exit takes back entries of its symbol that rest."""
-        for one in self.orders.values():
-            same = one.symbol == exit_order.symbol and not one.reducing
-            if exit_order.reducing and same and one.alive and one.ts_event + 1_000 <= exit_order.ts_event:
-                one.cancel_asked = True
-                self.unpromised += one.told(self.venue, now_ms)
+    def submit(self, pick: int, how: str, old: int, feed: Any, dies: str) -> None:
+        """Also of what was sent before: nothing may happen then. The process that sends may end on the way."""
+        unsent = [one for one in self.orders.values() if one.status in UNSENT]
+        one = unsent[pick % len(unsent)] if unsent and pick % 5 else self._pick(pick)
+        before = one.status
+        self._send(one, how=how, feed=feed, old=old == 0, dies=dies)
+        if before in UNSENT:
+            SEEN.update([f"sent: {one.status}"])
 
     # --- the venue ----------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.venue.on_its_way)
     @rule(pick=PICK)
     def arrive(self, pick: int) -> None:
+        self.only_the_venue = True
         names = sorted(self.venue.on_its_way)
         self.venue.arrive(names[pick % len(names)])
 
     @precondition(lambda self: self._fillable())
-    @rule(pick=PICK, tenths=st.sampled_from([1, 3, 5, 10, 10]), ticks=st.integers(4_900, 5_100))
-    def fill(self, pick: int, tenths: int, ticks: int) -> None:
+    @rule(
+        pick=PICK,
+        tenths=st.sampled_from([1, 3, 5, 10, 10]),
+        ticks=st.integers(4_900, 5_100),
+        coin=st.sampled_from(["USDT", "USDT", "MX"]),
+    )
+    def fill(self, pick: int, tenths: int, ticks: int, coin: str) -> None:
         """A part or the rest of an order, also one that was canceled or has expired there a moment ago."""
+        self.only_the_venue = True
         names = self._fillable()
         name = names[pick % len(names)]
         order, one = self.venue.book[name], self.orders[name]
@@ -162,7 +130,7 @@ class Orders(RuleBasedStateMachine):
         quantity = (most * tenths / 10).quantize(D("0.01"))
         if quantity > 0:
             price = D(ticks).scaleb(-4)
-            self.venue.fill(name, quantity, min(price, one.limit_price) if not one.reducing else price)
+            self.venue.fill(name, quantity, min(price, one.limit_price) if not one.reducing else price, coin)
 
     def _fillable(self) -> list[str]:
         return sorted(
@@ -187,11 +155,20 @@ class Orders(RuleBasedStateMachine):
     @precondition(lambda self: self._working())
     @rule(pick=PICK, status=st.sampled_from([VenueStatus.CANCELED, VenueStatus.EXPIRED]))
     def end(self, pick: int, status: VenueStatus) -> None:
+        self.only_the_venue = True
         names = self._working()
         self.venue.book[names[pick % len(names)]].status = status
 
     def _working(self) -> list[str]:
         return sorted(name for name, order in self.venue.book.items() if order.working)
+
+    @precondition(lambda self: self.orders)
+    @rule(symbol=st.sampled_from(SYMBOLS), terms=st.sampled_from(["as it was", *TERMS]))
+    def change_terms(self, symbol: str, terms: str) -> None:
+        """The exchange takes a symbol off its list or raises its smallest order; what is open may still be sold."""
+        self.terms[symbol] = terms
+        ours = Instrument.objects.filter(pk=self.world.instruments[symbol].pk)
+        ours.update(**{"tradable": True, "notional_min": D(1), **TERMS[terms]})
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -203,14 +180,14 @@ class Orders(RuleBasedStateMachine):
     )
     def ask(self, pick: int, later_ms: int, how: str) -> None:
         one = self._pick(pick)
-        order = Order.objects.filter(client_order_id=one.client_order_id).first()
-        if order is None:
+        order_id = self.glance.ids.get(one.client_order_id)
+        if order_id is None:
             return
         self.now_ms += later_ms
         self.venue.silent, self.venue.doubled = how == "silent", how == "doubled"
-        sync_order(order_id=order.pk, venue=self.venue, now_ms=self.now_ms)
+        sync_order(order_id=order_id, venue=self.venue, now_ms=self.now_ms)
         self.venue.silent = self.venue.doubled = False
-        if how != "silent" and one.status != "DENIED":
+        if how != "silent" and one.status not in ("DENIED", "INITIALIZED"):
             self.unpromised += one.told(self.venue, self.now_ms)
         elif how == "silent" and one.status == "SUBMITTING":
             one.status = "UNKNOWN"
@@ -221,15 +198,35 @@ class Orders(RuleBasedStateMachine):
         """Beside its fills, the list has one that cannot be ours."""
         names = self._shown()
         one = self.orders[names[pick % len(names)]]
-        before = OrderAnomaly.objects.filter(account=self.world.account).count()
         self.venue.distorted = how
-        sync_order(
-            order_id=Order.objects.get(client_order_id=one.client_order_id).pk, venue=self.venue, now_ms=self.now_ms
-        )
+        sync_order(order_id=self.glance.ids[one.client_order_id], venue=self.venue, now_ms=self.now_ms)
         self.venue.distorted = ""
         self.unpromised += one.told(self.venue, self.now_ms)
-        assert OrderAnomaly.objects.filter(account=self.world.account).count() in (before, before + 1)
-        assert self.world.state.trading_state != "ACTIVE" or OrderAnomaly.objects.filter(times__gt=1).exists()
+        after = self._look()
+        assert after.anomalies - self.glance.anomalies in (0, 1)
+        assert after.trading_state != "ACTIVE" or after.anomalies == self.glance.anomalies
+        SEEN.update([f"nonsense: {how}"])
+
+    @precondition(lambda self: self.venue.requests)
+    @rule(again=st.booleans())
+    def hear_of_a_stranger(self, again: bool) -> None:
+        """A fill of an order that nobody here sent, told once or again: kept once, booked nowhere, nothing opens."""
+        self.strangers += 0 if again and self.strangers else 1
+        name = f"stranger-{self.strangers}"
+        told = self.venue.stranger(name)
+        new = not OrderAnomaly.objects.filter(client_order_id=name).exists()
+        assert book_fills(account_id=self.world.account.pk, venue="desk", fills=[(name, told)]) == 0
+        after = self._look()
+        assert after.anomalies == self.glance.anomalies + new
+        assert not new or after.trading_state != "ACTIVE"
+        SEEN.update(["a fill of a stranger"])
+
+    @precondition(lambda self: self.glance.anomalies)
+    @rule()
+    def resolve_anomalies(self) -> None:
+        for row in OrderAnomaly.objects.filter(account=self.world.account, resolved_at=None):
+            resolve_anomaly(anomaly_id=row.pk, by="tester", resolution="the venue was wrong")
+        self._set_state(TradingState.ACTIVE)
 
     def _shown(self) -> list[str]:
         return sorted(
@@ -240,19 +237,21 @@ class Orders(RuleBasedStateMachine):
     @rule(pick=PICK, silent=st.booleans())
     def cancel(self, pick: int, silent: bool) -> None:
         one = self._pick(pick)
-        order = Order.objects.filter(client_order_id=one.client_order_id).first()
-        if order is None:
+        order_id = self.glance.ids.get(one.client_order_id)
+        if order_id is None:
             return
         self.venue.silent = silent
         try:
-            cancel_order(order_id=order.pk, reason="a test", by="tester", venue=self.venue, now_ms=self.now_ms)
+            cancel_order(order_id=order_id, reason="a test", by="tester", venue=self.venue, now_ms=self.now_ms)
         except CancelRefused:
             assert one.status in ENDED
             return
         finally:
             self.venue.silent = False
         one.cancel_asked = True
-        if not silent:
+        if one.status in ("INITIALIZED", "SUBMITTING") and (silent or one.status == "INITIALIZED"):
+            one.status = "CANCELED" if one.status == "INITIALIZED" else "UNKNOWN"
+        elif not silent:
             self.unpromised += one.told(self.venue, self.now_ms)
         SEEN.update(["cancel"])
 
@@ -274,19 +273,20 @@ class Orders(RuleBasedStateMachine):
 
     # --- people and processes -----------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.orders)
     @rule(state=st.sampled_from([TradingState.ACTIVE, TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED]))
     def set_state(self, state: TradingState) -> None:
+        self._set_state(state)
+
+    def _set_state(self, state: TradingState) -> None:
         try:
             set_trading_state(account_id=self.world.account.pk, to_state=state, set_by="tester", reason="a test")
         except StateRefused:
             SEEN.update(["resume refused"])
 
     @rule()
-    def restart(self) -> None:
-        """Nothing that matters lives in our processes."""
-        old = self.world
-        account = Account.objects.select_related("session__epoch").get(pk=old.account.pk)
-        self.world = World(account.session, account, old.version, old.instruments, old.counter, old.entries)
+    def end_every_process(self) -> None:
+        self.restart()
 
     def _pick(self, pick: int) -> Expected:
         names = list(self.orders)
@@ -294,40 +294,12 @@ class Orders(RuleBasedStateMachine):
 
     # --- what must be true after every step ---------------------------------------------------------------------------
 
-    @invariant()
-    def the_books_agree_with_themselves(self) -> None:
-        if hasattr(self, "world"):
-            books_agree(self.world)
-
-    @invariant()
-    def the_books_agree_with_the_reference(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        rows = {row.client_order_id: row for row in Order.objects.filter(account=self.world.account)}
-        for name, one in self.orders.items():
-            row = rows.get(name)
-            assert (row is None) is (one.status == "WAITING"), (one, row)
-            if row is not None:
-                assert (row.status, row.filled_qty) == (one.status, one.filled), (row.status, one)
-        assert self.world.cash() == D(100_000) - sum((one.paid for one in self.orders.values()), D(0))
-        held = sum((row.quantity for row in Position.objects.filter(account=self.world.account)), D(0))
-        assert held == sum((-one.filled if one.reducing else one.filled for one in self.orders.values()), D(0))
-
-    @invariant()
-    def nothing_is_sent_twice_and_no_limit_is_passed(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        assert all(count == 1 for count in self.venue.requests.values())
-        assert set(self.venue.requests) <= set(self.orders)
-        assert self.world.state.exposure <= self.limit + self.unpromised
-        waiting = {name for name, one in self.orders.items() if one.status not in ENDED}
-        active = Reservation.objects.filter(account=self.world.account, active=True)
-        assert set(active.values_list("client_order_id", flat=True)) == waiting
-
 
 def test_whatever_happens_in_whatever_order_the_books_agree() -> None:
     with connection.cursor() as cursor:  # hypothesis thinks between two statements of one long transaction
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    Orders.make_world()
+    logging.getLogger("apps").setLevel(logging.CRITICAL + 1)  # thousands of halts are no news here
     run_state_machine_as_test(
         Orders,
         settings=settings(
@@ -338,6 +310,7 @@ def test_whatever_happens_in_whatever_order_the_books_agree() -> None:
         ),
     )
     sys.stdout.write(f"{dict(SEEN)}\n")
-    if LONG:
+    assert SEEN["examples"] >= min(EXAMPLES, 10)
+    if FULL:
         assert SEEN["examples"] >= EXAMPLES
-        assert {"entry approved", "exit approved", "sent: ACCEPTED", "sent: UNKNOWN", "cancel"} <= SEEN.keys()
+        assert SEEN.keys() >= MUST_BE_MET, MUST_BE_MET - SEEN.keys()

@@ -20,30 +20,34 @@ TABLES: Final = {
 
 LOOK: Final = """
 CREATE TABLE storm_commit (
-    account bigint, sequence bigint, stored numeric, recomputed numeric, allowed numeric, at timestamptz DEFAULT now()
+    account bigint, sequence bigint, stored numeric, recomputed numeric, allowed numeric, at timestamptz DEFAULT now(),
+    transaction xid8 DEFAULT pg_current_xact_id(), UNIQUE (transaction, account)
 );
 CREATE TABLE storm_venue (
     client_order_id text PRIMARY KEY, received int, asked int, side text, quantity numeric, price numeric
 );
 CREATE FUNCTION storm_look() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    account bigint := (to_jsonb(NEW) ->> TG_ARGV[0])::bigint;
+    whose bigint := (to_jsonb(NEW) ->> TG_ARGV[0])::bigint;
     state record;
     held numeric;
     promised numeric;
     cash numeric;
     share numeric;
 BEGIN
-    SELECT exposure, marks, sequence INTO state FROM risk_riskstate WHERE account_id = account;
+    -- At the commit every firing sees the same rows: one look is enough.
+    PERFORM FROM storm_commit c WHERE c.transaction = pg_current_xact_id() AND c.account = whose;
+    IF FOUND THEN RETURN NULL; END IF;
+    SELECT exposure, marks, sequence INTO state FROM risk_riskstate WHERE account_id = whose;
     IF NOT FOUND THEN RETURN NULL; END IF;
     SELECT COALESCE(sum(p.quantity * COALESCE((state.marks -> 'prices' ->> i.symbol)::numeric, 0)), 0) INTO held
       FROM portfolio_position p JOIN market_instrument i ON i.id = p.instrument_id
-     WHERE p.account_id = account AND p.status = 'open';
-    SELECT COALESCE(sum(notional), 0) INTO promised FROM portfolio_reservation WHERE account_id = account AND active;
-    SELECT a.cash INTO cash FROM portfolio_account a WHERE a.id = account;
-    SELECT exposure_max INTO share FROM risk_risklimits WHERE account_id = account ORDER BY version DESC LIMIT 1;
+     WHERE p.account_id = whose AND p.status = 'open';
+    SELECT COALESCE(sum(notional), 0) INTO promised FROM portfolio_reservation WHERE account_id = whose AND active;
+    SELECT a.cash INTO cash FROM portfolio_account a WHERE a.id = whose;
+    SELECT exposure_max INTO share FROM risk_risklimits WHERE account_id = whose ORDER BY version DESC LIMIT 1;
     INSERT INTO storm_commit (account, sequence, stored, recomputed, allowed)
-    VALUES (account, state.sequence, state.exposure, held + promised, share * (cash + held));
+    VALUES (whose, state.sequence, state.exposure, held + promised, share * (cash + held));
     RETURN NULL;
 END $$;
 """
