@@ -20,6 +20,7 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from apps.execution.models import OrderAnomaly
 from apps.execution.services import CancelRefused, book_fills, cancel_order, sync_order
 from apps.execution.services.anomalies import resolve_anomaly
+from apps.execution.services.canceling import withdraw_entries
 from apps.execution.venues.base import VenueStatus
 from apps.market.models import Instrument
 from apps.portfolio.models import Position
@@ -254,6 +255,18 @@ class Orders(OrderDesk):
         elif not silent:
             self.unpromised += one.told(self.venue, self.now_ms)
         SEEN.update(["cancel"])
+
+    @precondition(lambda self: self.venue.book)
+    @rule()
+    def withdraw(self) -> None:
+        """What the sweep does: nothing goes on opening at the venue when the state opens nothing any more."""
+        withdrawn = set(withdraw_entries(now_ms=self.now_ms))
+        assert not withdrawn or self.glance.trading_state != "ACTIVE"
+        for one in self.orders.values():
+            if self.glance.ids.get(one.client_order_id) in withdrawn:
+                one.cancel_asked = True
+                sync_order(order_id=self.glance.ids[one.client_order_id], venue=self.venue, now_ms=self.now_ms)
+                self.unpromised += one.told(self.venue, self.now_ms)
 
     @rule()
     def reconcile_fills(self) -> None:
