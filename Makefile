@@ -77,9 +77,11 @@ fuzz: install-dev ## Damaged frames through the decoder and the checks [N=100000
 test-road: install-dev ## Whole stacks, replays, kills (long)
 	@$(RUN) $(BIN)/pytest -m road $(ARGS)
 
-faults: install-dev ## Every row of the fault matrix on real processes [SEEDS=1, or SEED=7 for one; ROW=P4; WRITE=1]
-	@$(RUN) $(BIN)/python -m tests.faults.matrix $(if $(SEED),--seed $(SEED),--seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS))) \
-		$(if $(ROW),--row $(ROW)) $(if $(WRITE),--write) $(ARGS)
+faults: install-dev ## Every row of the fault matrix on real processes [ROW=P4 SEED=7 WRITE=1], or seeded faults [SEEDS=200 FIRST=1]
+	@$(RUN) $(if $(filter file,$(origin SEEDS)),\
+		$(BIN)/python -m tests.faults.matrix $(if $(SEED),--seed $(SEED)) $(if $(ROW),--row $(ROW)) $(if $(WRITE),--write) $(ARGS),\
+		$(BIN)/python -m tests.faults.matrix_seeds --seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) \
+		--held "$${CDB_DATA_DIR:-var}/faults-held.jsonl" $(ARGS))
 
 faults-feed: install-dev ## Seeded faults of the feed, judged by ground truth [SEEDS=300, or SEED=7 for one]
 	@$(RUN) $(SERVERS) $(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)

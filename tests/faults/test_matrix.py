@@ -1,4 +1,4 @@
-"""The fault matrix: no row is missing, its table adds up, its checks find damage, and two rows hold in every test run.
+"""The fault matrix: no row is missing, its table adds up, its checks find damage, and two rows and a seed hold in every test run.
 
 The whole of it is `make faults`.
 """
@@ -15,6 +15,7 @@ from tests.faults.matrix import ROWS, Result
 from tests.faults.matrix_checks import Observer
 from tests.faults.matrix_report import BEGIN, END, write_report
 from tests.faults.matrix_road import Road
+from tests.faults.matrix_seeds import perform
 from tests.faults.processes import wait_until
 
 EVERYDAY = ("P3", "D6")
@@ -67,6 +68,7 @@ def test_some_rows_hold_and_every_damage_is_found(tmp_path: Path) -> None:
         for name in EVERYDAY:
             ROWS[name].work(road, random.Random(SEED))
             assert road.recovered() >= 0
+        assert perform(road, SEED, observer).failure == ""
         wait_until("an order is approved", lambda: road.one("SELECT count(*) FROM risk_orderintent"), seconds=90)
         assert observer.faults(road) == []
         for name in ("trade", "steward", "drain-0", "ingest"):
