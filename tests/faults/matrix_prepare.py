@@ -28,6 +28,7 @@ WIDE: Final[dict[str, Any]] = {
 
 def main(rest_url: str, seed: str) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
+    os.environ["CDB_PROCESS_ROLE"] = "web"  # its statements may take longest: a busy machine makes tables slowly
     import django
 
     django.setup()

@@ -45,8 +45,8 @@ SUPERVISE_SECONDS: Final = 0.2
 START_SECONDS: Final = 300
 # Roads of one machine share what was compiled; nothing else outlives one.
 KERNELS: Final = Path(tempfile.gettempdir()) / f"cdb-kernels-{os.geteuid()}"
-RECOVER_SECONDS: Final = 100
 LOOK_SECONDS: Final = 20  # for a connection of our own: on a busy machine a server that is well may need some
+RECOVER_SECONDS: Final = 300
 
 
 class Road:

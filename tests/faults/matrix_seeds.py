@@ -26,11 +26,12 @@ from tests.faults.database import own_folder
 from tests.faults.matrix import FAILURES, in_one_line, verified
 from tests.faults.matrix_checks import Observer
 from tests.faults.matrix_road import Road
-from tests.faults.processes import REPOSITORY
+from tests.faults.processes import REPOSITORY, wait_until
 
 LANES: Final = 2
 SEEDS_PER_ROAD: Final = 10
 RUN_SECONDS_MAX: Final = 120
+TRADES_SECONDS: Final = 120  # until the road trades: without orders a run would show little
 HELD: Final = Path("var") / "faults-held.jsonl"
 CODE: Final = ("apps", "workers", "cdb_project", "tests/faults")
 
@@ -154,6 +155,8 @@ def _on_one_road(road: Road, seed: int | None, ledger: Ledger) -> None:
     """Up to `SEEDS_PER_ROAD` runs, the last of them the first that failed; then what `verify` says of the road."""
     try:
         road.start()
+        orders = "SELECT count(*) FROM execution_venueorder"
+        wait_until("an order reaches the venue", lambda: road.one(orders), seconds=TRADES_SECONDS, every=0.5)
     except FAILURES as error:
         ledger.tell(Run(seed or 0, "the road starts", 0.0, None, in_one_line(error)))
         return
