@@ -1,4 +1,4 @@
-"""The fault matrix: no row is missing, its table adds up, its checks find damage; two rows and a seed hold at every test.
+"""The fault matrix: no row is missing, its table adds up, its checks find damage; two rows and a seed hold every time.
 
 The whole of it is `make faults`.
 """
