@@ -20,9 +20,9 @@ import numpy as np
 
 from apps.engine.desk.account import Desk, DeskDecision, DeskEnd, DeskOrder, DeskPosition, ExitPlan, PaperSettings
 from apps.engine.desk.book import MarkSet
-from apps.engine.desk.deciding import Circumstances, Terms, Trigger, entry_key
+from apps.engine.desk.deciding import Circumstances, Terms, Trigger, entry_key, price_acted_on
 from apps.engine.desk.valuing import Valued, equity_at
-from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
+from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, price_in_force
 from apps.engine.matching import TopOfBook
 from apps.engine.memory import uncollected
 from apps.engine.model import MINUTE_MS, Quote, Scale
@@ -36,6 +36,7 @@ from apps.engine.shard import StrategySpec
 from apps.engine.sizing import ATR_MINUTES, average_true_range
 from apps.engine.tape_judges import TapeJudges
 from apps.engine.tapes import Tape, TapeError
+from apps.engine.watching import Watches
 from apps.engine.window import SymbolWindow
 
 EXIT_SIGNAL: Final = "exit_signal"
@@ -92,6 +93,7 @@ class _Exit:
     attempts: int
     reason: str
     price: int
+    confirmed: int
     trade_id: str
 
 
@@ -133,6 +135,7 @@ class Backtest:
         self._events: list[_Event] = []
         self._numbers = count()
         self._exiting: set[int] = set()
+        self._watches = Watches()
         self._calls: list[tuple[int, _Entry]] = []  # exit signals of this slice so far
         self._equity_minute: int | None = None
         self._end_ms = 0
@@ -149,6 +152,7 @@ class Backtest:
         """
         self._accept(chunk, end_ms)
         self._calls.clear()
+        self._watches.carry((row, self._windows[row.symbol].tape) for row in self.desk.positions.values())
         for symbol, tape in chunk.items():
             self._windows[symbol].load(tape)
             self._unproven[symbol].update(tape.unproven)
@@ -162,7 +166,7 @@ class Backtest:
         if self._equity_minute is None and first is not None:
             self._equity_minute = first // MINUTE_MS
         for position in self.desk.positions.values():
-            self._search(position, 0, end_ms)
+            self._search(position, end_ms)
         while self._events and self._events[0].when < end_ms:
             self._do(heapq.heappop(self._events), end_ms)
         self._record_equity(end_ms)
@@ -230,9 +234,11 @@ class Backtest:
         if fits and position.position_id not in self._exiting:
             window = self._windows[entry.symbol]
             assert window.tape is not None
-            price = int(window.tape.price[entry.found.row])
-            found = _Exit(position, position.attempts, EXIT_SIGNAL, price, entry.found.trade_id)
-            self._add(ts, _Rank.EXIT, position.exit_key, found)
+            row = self._watches.call(position, window.tape, entry.found.row)
+            if row is None:
+                return
+            trade_id = entry.found.trade_id if row == entry.found.row else str(window.tape.trade_id[row])
+            self._found(position, window.tape, row, EXIT_SIGNAL, trade_id)
 
     def _exit(self, ts: int, found: _Exit) -> None:
         position = found.position
@@ -244,7 +250,7 @@ class Backtest:
         signal = SimulatedSignal(
             key=position.exit_key, version_id=position.version_id, symbol=position.symbol, kind="exit",
             reason=found.reason, ts_event=ts, trade_id=found.trade_id, price=found.price, figures=(),
-            quote=window.quote_at(ts), median=None,
+            quote=window.quote_at(ts), median=None, confirmed=found.confirmed,
         )  # fmt: skip
         self._exiting.add(position.position_id)
         self._decide(signal, position.version_id, position)
@@ -252,10 +258,11 @@ class Backtest:
     def _decide(self, signal: SimulatedSignal, version_id: int, position: DeskPosition | None) -> None:
         setup, scale = self.setup, self._scales[signal.symbol]
         top = _top(signal.quote, scale)
+        confirmed = None if signal.confirmed is None else scale.price(signal.confirmed)
         trigger = Trigger(
             symbol=signal.symbol,
             ts_event=signal.ts_event,
-            price=scale.price(signal.price),
+            price=price_acted_on(scale.price(signal.price), confirmed, is_exit=position is not None),
             bid=None if top is None else top.bid,
             ask=None if top is None else top.ask,
             median=None if signal.median is None else signal.median.scaleb(-scale.price_decimals),
@@ -263,7 +270,7 @@ class Backtest:
             unproven_reason="",
             is_exit=position is not None,
             position_id=None if position is None else position.position_id,
-            confirmed=None if signal.confirmed is None else scale.price(signal.confirmed),
+            confirmed=confirmed,
         )
         around = Circumstances(
             True, setup.feed_age_ms, "", setup.signal_age_ms, self._marks(trigger),
@@ -302,7 +309,7 @@ class Backtest:
         else:
             position = next(reversed(self.desk.positions.values()), None) if isinstance(end.outcome, Fill) else None
         if position is not None:
-            self._search_after(position, order.ts_mature, end_ms)
+            self._search(position, end_ms)
         if position is not None and order.position_id is None:  # booked late, it has missed what was called meanwhile
             for ts, entry in self._calls:
                 if entry.symbol == position.symbol:
@@ -310,34 +317,27 @@ class Backtest:
 
     # --- exits --------------------------------------------------------------------------------------------------------
 
-    def _search_after(self, position: DeskPosition, ts: int, end_ms: int) -> None:
-        tape = self._windows[position.symbol].tape
-        assert tape is not None
-        self._search(position, int(tape.ts.searchsorted(ts, side="right")), end_ms)
-
-    def _search(self, position: DeskPosition, start: int, end_ms: int) -> None:
-        """Look for the position's exit from a row of this slice on, and remember how high the price has been."""
+    def _search(self, position: DeskPosition, end_ms: int) -> None:
+        """Look for the position's exit in this slice."""
         if position.position_id in self._exiting:
             return
         window = self._windows[position.symbol]
         tape = window.tape
         assert tape is not None
-        if position.retry_ts:  # after a failed exit trades before that time only raise the trailing stop
-            opened, again = tape.ts.searchsorted([position.opened_ts + 1, position.retry_ts], side="left")
-            position.high = max(position.high, int(tape.price[opened:again].max(initial=0)))
-            start = max(start, int(again))
-        row, code, position.high = find_exit(
-            tape.ts, tape.price, start, position.opened_ts, position.stop, position.target, position.trailing,
-            position.due_ts, position.high,
-        )  # fmt: skip
+        row, code, watch = self._watches.search(position, tape)
         if code == DUE or (code == NOT_FOUND and position.due_ts < end_ms):
             price = window.price_before(position.due_ts)
             assert price is not None
-            found = _Exit(position, position.attempts, REASONS[DUE], price, "")
+            acted = price_in_force(watch, price)
+            found = _Exit(position, position.attempts, REASONS[DUE], price, acted, "")
             self._add(position.due_ts, _Rank.EXIT, position.exit_key, found)
         elif code != NOT_FOUND:
-            found = _Exit(position, position.attempts, REASONS[code], int(tape.price[row]), str(tape.trade_id[row]))
-            self._add(int(tape.ts[row]), _Rank.EXIT, position.exit_key, found)
+            self._found(position, tape, row, REASONS[code], str(tape.trade_id[row]))
+
+    def _found(self, position: DeskPosition, tape: Tape, row: int, reason: str, trade_id: str) -> None:
+        price = int(tape.price[row])
+        found = _Exit(position, position.attempts, reason, price, price, trade_id)
+        self._add(int(tape.ts[row]), _Rank.EXIT, position.exit_key, found)
 
     # --- equity -------------------------------------------------------------------------------------------------------
 

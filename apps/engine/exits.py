@@ -5,6 +5,9 @@ the stream; so a late fill changes nothing about where the exit is found. The ru
 `apps.engine.exit_kernel`, which live trading, paper and every simulation share. A signal of the strategy that its
 entries' reason is gone (`ExitCall`) counts after all of them on its own trade, and closes what was opened before it.
 
+A price that nothing confirms (`apps.engine.ticks`) ends nothing and raises no trailing stop: it may be one wild print.
+An exit signal on such a trade counts on the next trade that is believed.
+
 After an exit that ended without a fill the search goes on at trades from `retry_ts` on; what the price reached in the
 meantime still raises the trailing stop.
 """
@@ -18,7 +21,17 @@ from typing import Final
 import numpy as np
 
 from apps.engine.events import Event, QuoteBlock, TradeBlock, Watermark
-from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
+from apps.engine.exit_kernel import (
+    CALLED,
+    DUE,
+    NOT_FOUND,
+    REASONS,
+    Bounds,
+    Watch,
+    find_exit,
+    price_in_force,
+    watch_from,
+)
 from apps.engine.model import Quote, RaisedExit
 from apps.engine.tape import QuoteTape
 from apps.engine.tapes import Int64s
@@ -49,6 +62,11 @@ class ExitRule:
     version_id: int = 0
     on_signal: bool = True
 
+    @property
+    def bounds(self) -> Bounds:
+        """What the compiled search compares with."""
+        return Bounds(self.opened_ts, self.stop, self.target, self.trailing, self.due_ts, self.retry_ts)
+
 
 @dataclass(frozen=True, slots=True)
 class ExitCall:
@@ -64,15 +82,15 @@ class ExitSearch:
     A time exit has no trade of its own: its price is that of the last trade before it, its trade id is empty.
     """
 
-    def __init__(self, rule: ExitRule, *, last_price: int, high: int = 0) -> None:
-        """`last_price` (ticks) stands until a trade has been seen; `high` is the highest since the fill, 0: none yet.
+    def __init__(self, rule: ExitRule, *, last_price: int, watch: Watch | None = None) -> None:
+        """`last_price` (ticks) is the entry's, and stands until a trade has been seen.
 
         A search that goes on where another one was takes both from it.
         """
         self.rule = rule
         self.quotes = QuoteTape()
         self.last_price = last_price
-        self.high = high
+        self.watch = watch_from(last_price) if watch is None else watch
         self._token: int | None = None
         self._ordinal = 0
 
@@ -103,18 +121,20 @@ class ExitSearch:
         skip = self._repeats(block)
         ts = np.array(block.ts_event[skip:], dtype=np.int64)
         price = np.array(block.price[skip:], dtype=np.int64)
-        row, code = self._find(ts, price)
-        called = self._called(block, skip, calls)
-        if called is not None and called[0] < row:
-            index, call = called
-            return self._raise(entry_id, block, index + skip, EXIT_SIGNAL, call.trade_id)
-        if row:
-            self.last_price = int(price[row - 1])
+        row, code, names = 0, NOT_FOUND, {}
+        for index, call in self._called(block, skip, calls):
+            row, code = self._find(ts[:index], price[:index], row)
+            if code != NOT_FOUND:
+                break
+            self.watch, names[index] = self.watch._replace(called_ts=call.ts_event), call.trade_id
+        if code == NOT_FOUND:
+            row, code = self._find(ts, price, row)
+        if code == NOT_FOUND:
+            return None
         if code == DUE:
             return self._due(entry_id, block.ts_init)
-        if code != NOT_FOUND:
-            return self._raise(entry_id, block, row + skip, REASONS[code], block.trade_id[row + skip])
-        return None
+        named = names.get(row) if code == CALLED else None
+        return self._raise(entry_id, block, row + skip, REASONS[code], named or block.trade_id[row + skip])
 
     def _repeats(self, block: TradeBlock) -> int:
         """How many of the block's first trades were seen before: a trailing stop must not meet an old price anew."""
@@ -124,35 +144,22 @@ class ExitSearch:
         self._ordinal = max(self._ordinal, block.ordinal + len(block.ts_event) - 1)
         return skip
 
-    def _find(self, ts: Int64s, price: Int64s) -> tuple[int, int]:
-        """(row, code) as `find_exit` gives them. Trades before `retry_ts` only move the highest price."""
-        rule, row, code = self.rule, 0, NOT_FOUND
-        early = np.flatnonzero(ts < rule.retry_ts)
-        for index in early.tolist():
-            row, code = self._scan(ts[:index], price[:index], row)
-            if code != NOT_FOUND:
-                return row, code
-            if ts[index] > rule.opened_ts:
-                self.high = max(self.high, int(price[index]))
-            row = index + 1
-        return self._scan(ts, price, row)
-
-    def _scan(self, ts: Int64s, price: Int64s, start: int) -> tuple[int, int]:
-        rule = self.rule
-        row, code, self.high = find_exit(
-            ts, price, start, rule.opened_ts, rule.stop, rule.target, rule.trailing, rule.due_ts, self.high
-        )
+    def _find(self, ts: Int64s, price: Int64s, start: int) -> tuple[int, int]:
+        """(row, code) as `find_exit` gives them, from a row on."""
+        row, code, self.watch = find_exit(ts, price, start, self.rule.bounds, self.watch)
+        if row:
+            self.last_price = int(price[row - 1])
         return row, code
 
-    def _called(self, block: TradeBlock, skip: int, calls: Iterable[ExitCall]) -> tuple[int, ExitCall] | None:
-        """The first call that concerns this position, with its row after the repeats."""
+    def _called(self, block: TradeBlock, skip: int, calls: Iterable[ExitCall]) -> list[tuple[int, ExitCall]]:
+        """The calls that concern this position, with their rows after the repeats, in order of rows."""
         rule, found = self.rule, []
         for call in calls:
             timely = max(rule.opened_ts + 1, rule.retry_ts) <= call.ts_event < rule.due_ts
             index = _row_of(block, call)
             if rule.on_signal and timely and index is not None and index >= skip:
                 found.append((index - skip, call))
-        return min(found, key=lambda item: item[0], default=None)
+        return sorted(found, key=lambda item: item[0])
 
     def _watermark(self, entry_id: str, event: Watermark) -> RaisedExit | None:
         return self._due(entry_id, event.ts_init) if event.ts_event >= self.rule.due_ts else None
@@ -161,14 +168,14 @@ class ExitSearch:
         rule, ts = self.rule, block.ts_event[index]
         return RaisedExit(
             rule.position_id, rule.symbol, reason, ts, trade_id, block.price[index], self.quotes.at(ts), entry_id,
-            block.ts_init,
+            block.ts_init, block.price[index],
         )  # fmt: skip
 
     def _due(self, entry_id: str, ts_init: int) -> RaisedExit:
         rule = self.rule
         return RaisedExit(
             rule.position_id, rule.symbol, MAX_HOLDING, rule.due_ts, "", self.last_price,
-            self.quotes.at(rule.due_ts), entry_id, ts_init,
+            self.quotes.at(rule.due_ts), entry_id, ts_init, price_in_force(self.watch, self.last_price),
         )  # fmt: skip
 
 

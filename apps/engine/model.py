@@ -164,7 +164,10 @@ class FailedStrategy:
 
 @dataclass(frozen=True, slots=True)
 class RaisedExit:
-    """A position's stop, target or time was reached."""
+    """A position's stop, target or time was reached. Prices in ticks.
+
+    `confirmed` is what is acted on. It differs from `price` where the last print before a time exit was not believed.
+    """
 
     position_id: int
     symbol: str
@@ -175,3 +178,4 @@ class RaisedExit:
     quote: Quote | None
     entry_id: str
     ts_init: int
+    confirmed: int

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 
 from apps.engine.desk.book import Earlier, MarkSet, NearOrder, earlier, reach_of
-from apps.engine.desk.deciding import Terms, Trigger
+from apps.engine.desk.deciding import Terms, Trigger, price_acted_on
 from apps.engine.model import MINUTE_MS
 from apps.engine.portfolio import Side
 from apps.engine.risk.days import trading_day
@@ -115,16 +115,17 @@ def terms_of(instrument: Instrument) -> Terms:
 
 def trigger_of(signal: Signal) -> Trigger:
     """A stored signal as a decision needs it."""
+    is_exit = signal.kind == Signal.Kind.EXIT
     return Trigger(
         symbol=signal.instrument.symbol,
         ts_event=signal.ts_event,
-        price=signal.price,
+        price=price_acted_on(signal.price, signal.confirmed_price, is_exit=is_exit),
         bid=signal.bid,
         ask=signal.ask,
         median=signal.median_price,
         unproven_minutes=signal.unproven_minutes,
         unproven_reason=signal.unproven_reason,
-        is_exit=signal.kind == Signal.Kind.EXIT,
+        is_exit=is_exit,
         position_id=signal.position_id,
         confirmed=signal.confirmed_price,
     )

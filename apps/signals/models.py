@@ -267,13 +267,24 @@ class StrategyCall(models.Model):
 class ExitWatch(models.Model):
     """Up to which stream entry the trades after a fill have been searched for this position's exit, and what they left.
 
-    `high` and `last_price` are ticks as of that entry: a search that goes on after a restart takes them over.
+    What was seen is as of that entry: a search that goes on after a restart takes it over.
     """
 
     position = models.OneToOneField(Position, on_delete=models.CASCADE, related_name="exit_watch")
     scanned_to = models.CharField(max_length=40)
     high = models.BigIntegerField(default=0, help_text="highest price of a trade since the fill, ticks; 0: none yet")
     last_price = models.BigIntegerField(null=True, blank=True, help_text="of the last trade before, ticks")
+    confirmed = models.BigIntegerField(
+        default=0, help_text="price that the trades since the fill confirm, ticks; 0: not known"
+    )
+    suspects = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="prints not believed yet: how many in a row, then ms and ticks of two",
+    )
+    called_ts = models.BigIntegerField(
+        default=0, help_text="when its strategy said sell on such a print, ms; 0: it did not"
+    )
 
     class Meta:
         verbose_name_plural = "exit watches"

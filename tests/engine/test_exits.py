@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.engine.events import BUY, Event, TradeBlock
-from apps.engine.exit_kernel import TRAILING_ONE, trailing_parts
+from apps.engine.exit_kernel import trailing_parts
 from apps.engine.exits import (
     EXIT_SIGNAL,
     MAX_HOLDING,
@@ -25,6 +24,7 @@ from apps.engine.exits import (
     ExitSearch,
 )
 from apps.engine.model import RaisedExit
+from tests.engine.believing import Plan
 from tests.engine.market_stream import START_MS, Entry, Print, block_of, make_prints, quote_block, to_entries
 from tests.engine.test_shard import watermark
 
@@ -82,6 +82,10 @@ def what_happened(found: RaisedExit | None) -> Any:
     return found and (found.reason, found.ts_event, found.trade_id, found.price)
 
 
+def what_counted(found: RaisedExit | None) -> Any:
+    return found and (*what_happened(found), found.confirmed)
+
+
 # --- any trades, any rule ---------------------------------------------------------------------------------------------
 
 
@@ -98,9 +102,12 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     dice = random.Random(draw(st.integers(0, 2**32)))
     ts, prints = START_MS, []
-    for number in range(dice.randrange(1, 60)):
-        ts += dice.choice((0, 1, 400, 20_000))
-        prints.append(Print(ts, "AAAUSDT", dice.randrange(90, 112), 5, BUY, str(number)))
+    level, count = 100, dice.randrange(1, 60)
+    for number in range(count):
+        ts += dice.choice((0, 1, 400, 900, 20_000))
+        level = dice.choice((70, 100, 130)) if dice.random() < 0.05 else level
+        price = dice.choice((1, 50, 85, 160)) if dice.random() < 0.1 else dice.randrange(level - 8, level + 10)
+        prints.append(Print(ts, "AAAUSDT", price, 5, BUY, str(number)))
     opened = dice.choice(prints).ts_event + dice.choice((-1, 0, 1))
     retry = dice.choice((0, 0, opened + dice.randrange(300_000)))
     rule = ExitRule(
@@ -113,26 +120,16 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(prints, rule, frozenset(n for n in range(len(prints)) if dice.random() < 0.1))
 
 
-def reference(case: Case) -> tuple[str, int, str, int] | None:
-    """The rules as the manual states them, on exact fractions, one trade after the other."""
-    rule, high, last = case.rule, 0, 100
-    for number, row in enumerate(case.prints):
-        ts, price = row.ts_event, row.price
-        if ts >= rule.due_ts:
-            return MAX_HOLDING, rule.due_ts, "", last
-        last = price
-        trail = high * (1 - Fraction(rule.trailing, TRAILING_ONE)) if rule.trailing else 0
-        if ts > rule.opened_ts and ts >= rule.retry_ts:
-            if price <= rule.stop:
-                return STOP_LOSS, ts, row.trade_id, price
-            if price <= trail:
-                return TRAILING_STOP, ts, row.trade_id, price
-            if rule.target and price >= rule.target:
-                return TAKE_PROFIT, ts, row.trade_id, price
-            if number in case.sells and rule.on_signal:
-                return EXIT_SIGNAL, ts, row.trade_id, price
-        high = max(high, price) if ts > rule.opened_ts else high
-    return (MAX_HOLDING, rule.due_ts, "", last) if rule.due_ts <= END_MS else None
+def expected(case: Case) -> Any:
+    """What the rules as the manual states them give, one trade after the other."""
+    rule = case.rule
+    plan = Plan(100, rule.opened_ts, rule.stop, rule.target, rule.trailing, rule.due_ts, rule.retry_ts)
+    trades = [(row.ts_event, row.price) for row in case.prints]
+    found = plan.ending(trades, case.sells if rule.on_signal else frozenset(), END_MS)
+    if found is None:
+        return None
+    trade_id = "" if found.number is None else case.prints[found.number].trade_id
+    return found.reason, found.ts, trade_id, found.price, found.counts
 
 
 END_MS = START_MS + 10**8
@@ -164,13 +161,13 @@ def test_the_search_finds_what_the_rules_say_for_any_cut(case: Case, seed: int) 
     search, found = ExitSearch(case.rule, last_price=100), None
     for entry_id, events in cut(case, random.Random(seed)):
         found = found or search.feed(entry_id, events, calls_in(case, events))
-    assert what_happened(found) == reference(case)
+    assert what_counted(found) == expected(case)
 
 
 @given(cases(), st.integers(0, 10_000))
 @settings(max_examples=200, deadline=None)
 def test_a_search_that_goes_on_after_restarts_finds_the_same(case: Case, seed: int) -> None:
-    """Of what was searched only the highest and the last price are kept, and where the stream stood."""
+    """Of what was searched only the last price and the watch are kept, and where the stream stood."""
     dice = random.Random(seed)
     search, found, read = ExitSearch(case.rule, last_price=100), None, 0
     for entry_id, events in cut(case, dice):
@@ -179,9 +176,9 @@ def test_a_search_that_goes_on_after_restarts_finds_the_same(case: Case, seed: i
         for event in events:
             read = max(read, event.ordinal - 1 + len(event.ts_event)) if isinstance(event, TradeBlock) else read
         if dice.random() < 0.3:
-            search = ExitSearch(case.rule, last_price=search.last_price, high=search.high)
+            search = ExitSearch(case.rule, last_price=search.last_price, watch=search.watch)
             search.follow_on(1, read)
-    assert what_happened(found) == reference(case)
+    assert what_counted(found) == expected(case)
 
 
 @given(st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000))
@@ -206,11 +203,11 @@ def _holds(events: list[Event], wanted: Print) -> bool:
 
 # --- trailing stop, exit signal, a second attempt ---------------------------------------------------------------------
 
-TRAILING = replace(RULE, stop=0, target=0, trailing=trailing_parts(Decimal(10)))
-RISE = [at(2_000, 10_000, 1), at(3_000, 12_000, 2), at(4_000, 11_500, 3)]
+TRAILING = replace(RULE, stop=0, target=0, trailing=trailing_parts(Decimal(5)))
+RISE = [at(2_000, 10_000, 1), at(3_000, 11_000, 2), at(4_000, 10_700, 3)]
 
 
-@pytest.mark.parametrize(("price", "closes"), [(10_801, False), (10_800, True), (10_000, True)])
+@pytest.mark.parametrize(("price", "closes"), [(10_451, False), (10_450, True), (10_000, True)])
 def test_the_trailing_stop_lies_below_the_highest_price_since_the_fill(price: int, closes: bool) -> None:
     found = find(TRAILING, [("1-0", [block_of([*RISE, at(5_000, price, 4)], 1)])])
     assert what_happened(found) == ((TRAILING_STOP, START_MS + 5_000, "4", price) if closes else None)
@@ -223,7 +220,7 @@ def test_what_the_price_was_before_the_fill_raises_no_trailing_stop() -> None:
 
 def test_a_price_below_both_stops_is_the_stop_loss() -> None:
     rule = replace(TRAILING, stop=9_800)
-    found = find(rule, [("1-0", [block_of([*RISE, at(5_000, 9_000, 4)], 1)])])
+    found = find(rule, [("1-0", [block_of([*RISE, at(5_000, 9_700, 4)], 1)])])
     assert found is not None
     assert found.reason == STOP_LOSS
 
@@ -244,12 +241,12 @@ def test_an_exit_signal_closes_what_was_opened_before_it(
 ) -> None:
     search = ExitSearch(replace(RULE, target=0, **changes), last_price=10_000)
     found = search.feed("1-0", [block_of(RISE, 1)], [call])
-    shown = (EXIT_SIGNAL, START_MS + 3_000, call.trade_id, 12_000)
+    shown = (EXIT_SIGNAL, START_MS + 3_000, call.trade_id, 11_000)
     assert what_happened(found) == (shown if closes else None), what
 
 
 def test_a_stop_on_the_trade_of_an_exit_signal_comes_first() -> None:
-    search = ExitSearch(replace(RULE, target=12_000), last_price=10_000)
+    search = ExitSearch(replace(RULE, target=11_000), last_price=10_000)
     found = search.feed("1-0", [block_of(RISE, 1)], [ExitCall(START_MS + 3_000, "2")])
     assert found is not None
     assert found.reason == TAKE_PROFIT
@@ -257,6 +254,6 @@ def test_a_stop_on_the_trade_of_an_exit_signal_comes_first() -> None:
 
 def test_after_a_failed_exit_the_price_of_the_meantime_still_raises_the_trailing_stop() -> None:
     rule = replace(TRAILING, retry_ts=START_MS + 4_000)
-    rows = [at(2_000, 20_000, 1), at(3_000, 10_000, 2), at(4_000, 18_000, 3)]
+    rows = [at(2_000, 11_000, 1), at(3_000, 10_500, 2), at(4_000, 10_400, 3)]
     found = find(rule, [("1-0", [block_of(rows, 1)])])
-    assert what_happened(found) == (TRAILING_STOP, START_MS + 4_000, "3", 18_000)
+    assert what_happened(found) == (TRAILING_STOP, START_MS + 4_000, "3", 10_400)

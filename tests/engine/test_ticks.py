@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.engine.tape import PriceTape
-from apps.engine.ticks import JUMP, confirmed_price, jumps
+from apps.engine.tape import PRICES_MAX, PriceTape
+from apps.engine.ticks import JUMP, RUN_MAX, confirmed_price, jumps
+from tests.engine.believing import Believer
 
 CALM = [(at * 100, 10_000 + at % 3) for at in range(20)]
 
@@ -42,8 +43,10 @@ def test_a_print_where_the_market_was_before_ends_the_doubt() -> None:
 
 def test_a_tenth_is_no_jump_and_more_is() -> None:
     assert not jumps(11_000, 10_000)
-    assert not jumps(10_000, 11_000)
     assert jumps(11_001, 10_000)
+    assert not jumps(9_000, 10_000)
+    assert jumps(8_999, 10_000)
+    assert not jumps(2**62, 2**62 - 1)
 
 
 def test_the_first_trade_is_believed_and_before_it_nothing_is_known() -> None:
@@ -52,6 +55,7 @@ def test_the_first_trade_is_believed_and_before_it_nothing_is_known() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 400)), min_size=1, max_size=40), st.integers(1, 10**6))
+@settings(deadline=None)
 def test_one_print_alone_never_moves_the_confirmed_price_by_more_than_a_tenth(
     steps: list[tuple[int, int]], wild: int
 ) -> None:
@@ -71,4 +75,27 @@ def test_the_tape_of_the_last_prices_tells_what_they_confirm() -> None:
     assert tape.confirmed() is None
     tape.extend([ts for ts, _ in CALM], [price for _, price in CALM])
     tape.extend([5_000], [100])
-    assert (tape.confirmed(), JUMP) == (10_001, (1, 10))
+    assert (tape.confirmed(), JUMP) == (10_001, 10)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1_500), st.sampled_from([1, 80, 85, 90, 99, 100, 110, 111, 130, 10**9])), max_size=150
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_the_compiled_steps_are_those_of_plain_python(steps: list[tuple[int, int]]) -> None:
+    trades, ts, believer = [], 0, Believer(0)
+    for step, price in steps:
+        ts += step
+        trades.append((ts, price))
+        believer.sees(ts, price)
+    assert confirmed_price(trades) == (believer.price or None)
+
+
+def test_a_quiet_market_that_stays_elsewhere_is_believed_after_as_many_prints_as_the_tape_holds() -> None:
+    slow = [(10_000 * number, 100) for number in range(1, RUN_MAX + 1)]
+    assert confirmed_price([(0, 10_000), *slow[:-1]]) == 10_000
+    assert confirmed_price([(0, 10_000), *slow]) == 100
+    assert confirmed_price([(0, 10_000), *slow[:-1], (10**7, 50), *slow[:-1]]) == 10_000
+    assert RUN_MAX == PRICES_MAX

@@ -259,3 +259,20 @@ def test_what_a_venue_reported_and_cannot_be_is_told_with_the_order(chains: Chai
     found = told(chains, intent.client_order_id)
     assert found.order is not None
     assert found.order.anomalies == ("wrong side: a fill of a SELL for an order to BUY",)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "words"),
+    [
+        ("0.5", "0.5000, the trigger's own"),
+        ("0.45", "0.4500, which the exit was judged by: nothing confirms the last trade's 0.5000"),
+    ],
+)
+def test_an_exit_tells_the_confirmed_price_it_was_judged_by_and_the_raw_one(
+    chains: Chains, confirmed: str, words: str
+) -> None:
+    trade = chains.closed()
+    signal = trade.order.intent.decision.signal
+    Signal.objects.filter(pk=signal.pk).update(confirmed_price=D(confirmed), price=D("0.5"))
+    lines = {line.label: line for section in sections(told(chains, f"signal:{signal.pk}")) for line in section.lines}
+    assert (lines["confirmed price"].text, lines["confirmed price"].raw) == (words, confirmed)

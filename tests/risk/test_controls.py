@@ -162,6 +162,19 @@ def test_an_exit_of_a_position_of_maximum_size_passes_with_every_limit_used_up()
     assert D(decision.exposure_before) / D(decision.equity) == D("0.5")
 
 
+def test_an_exit_whose_last_trade_was_wild_is_decided_at_the_confirmed_price() -> None:
+    """At the print's price the account would have lost nine tenths, and the day's loss would halt it."""
+    world, position = holding(100_000)
+    symbol, price = position.instrument.symbol, D("0.5")
+    signal = world.exit_signal(position, price=D("0.05"), confirmed_price=price, exit_reason="max_holding", trade_id="")
+    decision = world.decide(signal)
+    assert decision is not None
+    assert (decision.marks["prices"][symbol], decision.verdict) == ("0.5", "approved")
+    assert D(decision.equity) == D(150_000)
+    checks = {check["code"]: check for check in decision.checks}
+    assert checks["BAD_TICK"]["value"] == "0"
+
+
 def test_exits_go_out_again_and_again_but_never_two_of_one_position() -> None:
     world, first = holding(1_000)
     others = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from apps.engine.events import TradeBlock
+from apps.engine.exit_kernel import trailing_parts
 from apps.engine.strategies import STRATEGIES
 from apps.engine.strategies.parameters import validate
 from apps.portfolio.models import Account, Position
@@ -17,6 +18,7 @@ from apps.portfolio.services import exit_failed, save_account
 from apps.signals.models import ExitWatch, Signal, StrategyCall
 from apps.signals.services import drain
 from tests import factories
+from tests.engine.believing import Plan
 from tests.engine.market_stream import Entry, Print, make_prints, quote_block, to_entries
 from tests.signals.shards import SYMBOLS, ShardWorld, open_shards
 
@@ -30,15 +32,29 @@ OPENS_AFTER = 5  # minutes
 FAR = Decimal("0.0001"), Decimal(1_000_000)  # a stop and a target that no price reaches
 
 
-def quoted_market(seed: int) -> tuple[list[Print], list[Entry]]:
-    """Trades, and before each block of them a quote around its first price."""
+def quoted_market(seed: int, *, wild: bool = False) -> tuple[list[Print], list[Entry]]:
+    """Trades, some of them wild, and before each block of them a quote around its first price."""
     prints = make_prints(seed, symbols=SYMBOLS, minutes=MINUTES)
+    prints = with_wild_prints(prints, random.Random(seed)) if wild else prints
     entries = to_entries(prints, seed, frame_ms=FRAMES_MS)
     for _, events in entries:
         for block in [event for event in events if isinstance(event, TradeBlock)]:
             price = block.price[0]
             events.insert(0, quote_block(block.symbol, (block.ts_event[0] - 1, price - 1, 100, price + 1, 100)))
     return prints, entries
+
+
+def with_wild_prints(prints: list[Print], dice: random.Random) -> list[Print]:
+    """After one trade in six there are one to three more, a second apart, at a price far away."""
+    rows = list(prints)
+    for row in prints:
+        if dice.random() < 1 / 6:
+            price = int(row.price * dice.choice((0.01, 0.8, 1.2, 50)))
+            rows += [
+                replace(row, ts_event=row.ts_event + 999 * n, price=price + n) for n in range(dice.choice((1, 2, 2, 3)))
+            ]
+    rows.sort(key=lambda row: row.ts_event)
+    return [replace(row, trade_id=str(1_000 + number)) for number, row in enumerate(rows)]
 
 
 @dataclass
@@ -80,7 +96,16 @@ class Run:
         if found is None or len(self.exits) > self.failures:
             return False
         self.exits.append(
-            (found.exit_reason, found.ts_event, found.trade_id, found.price, found.bid, found.ask, found.quote_ts)
+            (
+                found.exit_reason,
+                found.ts_event,
+                found.trade_id,
+                found.price,
+                found.confirmed_price,
+                found.bid,
+                found.ask,
+                found.quote_ts,
+            )
         )
         if len(self.exits) <= self.failures:
             account = Account.objects.get(pk=self.world.account.pk)
@@ -135,6 +160,41 @@ def test_late_fills_restarts_and_late_news_of_failed_exits_change_no_exit(tools:
     assert lives[0] == lives[1] == lives[2]
     assert len(lives[0]) == 3
     assert lives[0][0][0] == Signal.ExitReason.TRAILING_STOP
+
+
+def plain_exits(position: Plan, trades: list[Print], end_ms: int) -> list[Any]:
+    """An exit and the two after it if it fails: (reason, event time, trade id, ticks, confirmed ticks)."""
+    found: list[Any] = []
+    while len(found) < 3:
+        ending = position.ending([(row.ts_event, row.price) for row in trades], end_ms=end_ms)
+        if ending is None:
+            return found
+        name = "" if ending.number is None else trades[ending.number].trade_id
+        found.append((ending.reason, ending.ts, name, ending.price, ending.counts))
+        retry = ending.ts + LATENCY_MS + 1
+        position = replace(position, retry_ts=retry, due_ts=max(position.due_ts, retry))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_prints_close_nothing_through_restarts_and_failed_exits(tools: drain.Tools, seed: int) -> None:
+    prints, entries = quoted_market(seed, wild=True)
+    own = [row for row in prints if row.symbol == SYMBOL]
+    opened = own[20]
+    trigger = next(
+        number for number, (_, events) in enumerate(entries)
+        if any(opened.trade_id in getattr(event, "trade_id", ()) for event in events)
+    )  # fmt: skip
+    world = open_shards(tools, shard_count=1)
+    dice = random.Random(seed)
+    fields = position_fields(world, opened, entries[trigger][0], trailing_stop_pct=Decimal(3))
+    found = Run(world, dice, fields, trigger + dice.choice((1, 20)), failures=2).live(entries)
+    plan = Plan(
+        opened.price, opened.ts_event, opened.price * 95 // 100, 0, trailing_parts(Decimal(3)), fields["due_ts"]
+    )
+    shown = [(*row[:3], int(row[3] * 10**4), int(row[4] * 10**4)) for row in found]
+    assert shown == plain_exits(plan, own, prints[-1].ts_event)
+    assert shown
 
 
 def test_the_highest_price_is_part_of_the_checkpoint(tools: drain.Tools) -> None:

@@ -200,16 +200,14 @@ def _derivation(signal: Signal, derived: dict[str, RaisedSignal], again: StreamA
         return None
 
     def search(position: DeskPosition | None) -> Trigger | None:
-        exit_found = None if position is None else again.exit_of(
-            position.symbol, opened_ts=position.opened_ts, stop=position.stop, target=position.target,
-            trailing=position.trailing, due_ts=position.due_ts,
-        )  # fmt: skip
+        exit_found = None if position is None else again.exit_of(position.symbol, position.bounds, position.watch)
         if exit_found is None:
             return None
         quote = again.quote_at(signal.instrument.symbol, exit_found.ts_event)
         return Trigger(
-            instrument.symbol, exit_found.ts_event, scale.price(exit_found.price), None if quote is None else quote.bid,
-            None if quote is None else quote.ask, None, 0, "", True, recorded.position_id,
+            instrument.symbol, exit_found.ts_event, scale.price(exit_found.confirmed),
+            None if quote is None else quote.bid, None if quote is None else quote.ask, None, 0, "", True,
+            recorded.position_id, scale.price(exit_found.confirmed),
         )  # fmt: skip
 
     return search

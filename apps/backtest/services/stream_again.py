@@ -12,7 +12,7 @@ import numpy as np
 from apps.bus import codec
 from apps.bus.streams import entry_order
 from apps.engine.events import Event, QuoteBlock, TradeBlock
-from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, find_exit
+from apps.engine.exit_kernel import DUE, NOT_FOUND, REASONS, Bounds, Watch, find_exit, price_in_force
 from apps.engine.matching import TopOfBook
 from apps.engine.model import MINUTE_MS, Quote, RaisedSignal, Scale, UnprovenMinute
 from apps.engine.shard import ShardEngine, StrategySpec
@@ -60,12 +60,16 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class FoundExit:
-    """Where the rules of a position end it. A time exit has no trade id; `price` in ticks."""
+    """Where the rules of a position end it. A time exit has no trade id; Prices in ticks.
+
+    `confirmed` is what is acted on; it differs from `price` where the last print before a time exit was not believed.
+    """
 
     reason: str
     ts_event: int
     trade_id: str
     price: int
+    confirmed: int
 
 
 @dataclass(slots=True)
@@ -84,19 +88,19 @@ class StreamAgain:
     def quote_at(self, symbol: str, ts_event: int) -> TopOfBook | None:
         return self.columns[symbol].quote_at(ts_event)
 
-    def exit_of(
-        self, symbol: str, *, opened_ts: int, stop: int, target: int, trailing: int, due_ts: int
-    ) -> FoundExit | None:
+    def exit_of(self, symbol: str, bounds: Bounds, watch: Watch) -> FoundExit | None:
         """The exit that the rules find from the fill on; None if the stream does not reach one."""
         columns = self.columns[symbol]
         ts = np.frombuffer(columns.ts, np.int64)
         price = np.frombuffer(columns.price, np.int64)
-        row, code, _ = find_exit(ts, price, 0, opened_ts, stop, target, trailing, due_ts, 0)
+        row, code, watch = find_exit(ts, price, 0, bounds, watch)
         if code == NOT_FOUND:
             return None
         if code == DUE:
-            return FoundExit(REASONS[DUE], due_ts, "", int(price[row - 1]))
-        return FoundExit(REASONS[code], int(ts[row]), columns.ids[row], int(price[row]))
+            last = int(price[row - 1])
+            return FoundExit(REASONS[DUE], bounds.due_ts, "", last, price_in_force(watch, last))
+        found = int(price[row])
+        return FoundExit(REASONS[code], int(ts[row]), columns.ids[row], found, found)
 
 
 def read_again(*, epoch_id: int, segments: Path, specs: list[StrategySpec], ends: Mapping[int, str]) -> StreamAgain:

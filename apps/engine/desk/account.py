@@ -15,7 +15,7 @@ from typing import Any
 
 from apps.engine.desk.book import Book, Earlier, Held, MarkSet, NearOrder, Promised, earlier, reach_of
 from apps.engine.desk.deciding import Circumstances, Proposal, Ruled, Standing, Terms, Trigger, client_order_id, decide
-from apps.engine.exit_kernel import NEVER_DUE, trailing_parts
+from apps.engine.exit_kernel import NEVER_DUE, Bounds, Watch, trailing_parts, watch_from
 from apps.engine.matching import Expired, Expiry, MaturedOrder, TopOfBook, match
 from apps.engine.matching import Terms as PaperTerms
 from apps.engine.model import MINUTE_MS
@@ -86,7 +86,10 @@ class DeskOrder:
 
 @dataclass(slots=True)
 class DeskPosition:
-    """One round trip. `stop`, `target` and `high` are ticks, `trailing` parts as the exit search takes them."""
+    """One round trip. `stop` and `target` are ticks, `trailing` parts as the exit search takes them.
+
+    `watch` is what that search has seen so far; whoever drives the desk moves it on.
+    """
 
     position_id: int
     version_id: int
@@ -100,11 +103,16 @@ class DeskPosition:
     trailing: int = 0
     due_ts: int = NEVER_DUE
     retry_ts: int = 0  # when an exit may be found again after one that failed; 0: none has
-    high: int = 0
+    watch: Watch = field(default_factory=lambda: watch_from(0))
     attempts: int = 0
     entry_notional: Decimal = ZERO
     exit_notional: Decimal = ZERO
     exit_reason: str = ""
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the exit search compares with."""
+        return Bounds(self.opened_ts, self.stop, self.target, self.trailing, self.due_ts, self.retry_ts)
 
     @property
     def exit_key(self) -> str:
@@ -274,6 +282,8 @@ class Desk:
         if fill.side is Side.BUY:
             position.entry_notional = total([position.entry_notional, notional(fill.quantity, fill.price)])
             set_levels(position, terms)
+            if not position.watch.confirmed:
+                position.watch = watch_from(int(position.holding.entry_price.scaleb(terms.price_decimals)))
         else:
             position.exit_notional = total([position.exit_notional, notional(fill.quantity, fill.price)])
         self._post(f"order:{order.client_order_id}", legs_of(fill, base=terms.base_asset, quote=terms.quote_asset))

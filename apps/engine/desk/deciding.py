@@ -71,6 +71,14 @@ class Trigger:
     confirmed: Decimal | None = None
 
 
+def price_acted_on(price: Decimal, confirmed: Decimal | None, *, is_exit: bool) -> Decimal:
+    """The price that a decision reckons with: an exit's is the confirmed one, where it is known.
+
+    They differ where the last print before a time exit was wild: it must not move marks, equity and the day's loss.
+    """
+    return confirmed if is_exit and confirmed is not None else price
+
+
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the decision is told about the world around the account. Ages are of wall time, in ms.

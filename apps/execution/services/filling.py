@@ -24,6 +24,7 @@ from apps.outbox.services import record
 from apps.portfolio.models import Account, Position
 from apps.portfolio.services import EntryPlan, book_entry, book_exit, promise_less, release
 from apps.risk.models import RiskState, TradingState, TripCause
+from apps.risk.selectors import trigger_of
 from apps.risk.services import store_exposure
 from apps.risk.services.trips import trip
 from apps.risk.services.watchdog import exposure_fell
@@ -193,10 +194,10 @@ def _book(account: Account, order: Order, venue_fill: VenueFill) -> None:
 
 
 def reference_price(order: Order) -> Decimal:
-    """What the decision was made on: the side's quote known at the trigger, else the price that triggered."""
+    """What the decision was made on: the side's quote known at the trigger, else the price that it reckoned with."""
     signal = order.intent.decision.signal
     quoted = signal.ask if order.side == Side.BUY else signal.bid
-    return quoted or signal.price
+    return quoted or trigger_of(signal).price
 
 
 def _move_position(account: Account, order: Order, venue_fill: VenueFill, reference: str) -> Position:

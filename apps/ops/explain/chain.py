@@ -158,6 +158,7 @@ def _signal_part(signal: Signal | SignalRefusal, instrument: Instrument, session
         ts_event=signal.ts_event,
         trade_id=signal.trade_id,
         price=signal.price,
+        confirmed=raised.confirmed_price if raised else None,
         bid=raised.bid if raised else None,
         ask=raised.ask if raised else None,
         quote_ts=raised.quote_ts if raised else None,

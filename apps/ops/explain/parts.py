@@ -108,6 +108,7 @@ class SignalPart:
     ts_event: int
     trade_id: str
     price: Decimal
+    confirmed: Decimal | None  # that the trades up to the trigger's confirm; an exit acts on it
     bid: Decimal | None
     ask: Decimal | None
     quote_ts: int | None

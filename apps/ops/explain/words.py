@@ -16,6 +16,7 @@ from apps.ops.explain.parts import (
     LedgerPart,
     OrderPart,
     PositionPart,
+    SignalPart,
     StrategyPart,
     StreamPart,
     WindowPart,
@@ -157,12 +158,24 @@ def _signal(found: Explanation) -> Iterator[Line]:
     reason = part.exit_reason.replace("_", " ")
     what = f"{part.kind} ({reason})" if reason else part.kind
     yield Line("signal", f"{what} {part.symbol} at {price(part.price, found)}, {times.full(part.ts_event)}")
+    if part.confirmed is not None:
+        yield Line("confirmed price", _confirmed(part, found), numbers.plain(part.confirmed))
     yield Line("session", f"{part.session}, book {part.book}")
     if part.bid is not None and part.ask is not None:
         age = "" if part.quote_ts is None else f", {_age(part.ts_event - part.quote_ts)} old then"
         yield Line("quote", f"bid {price(part.bid, found)}, ask {price(part.ask, found)}{age}")
     if part.median is not None:
         yield Line("median of the last minute", price(part.median, found), numbers.plain(part.median))
+
+
+def _confirmed(part: SignalPart, found: Explanation) -> str:
+    """What the trades up to the trigger confirm, and whether that is what was acted on."""
+    confirmed, raw = price(part.confirmed, found), price(part.price, found)
+    if part.confirmed == part.price:
+        return f"{confirmed}, the trigger's own"
+    if part.exit_reason:
+        return f"{confirmed}, which the exit was judged by: nothing confirms the last trade's {raw}"
+    return f"{confirmed}: the trigger's {raw} is not confirmed by the trades up to it"
 
 
 def _decision(part: DecisionPart | None, found: Explanation) -> Iterator[Line]:

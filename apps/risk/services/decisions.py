@@ -127,7 +127,7 @@ def _gather(signal_id: int, now_ms: int, feed: FeedReader, path: PathReader, ord
         feed_age_ms=age.age_ms,
         feed_words=age.words,
         signal_age_ms=max(now_ms - signal.ts_init, 0),
-        marks=marks_for(epoch_id=epoch_id, ts_event=signal.ts_event, symbol=symbol, price=signal.price),
+        marks=marks_for(epoch_id=epoch_id, ts_event=signal.ts_event, symbol=symbol, price=trigger_of(signal).price),
         path=path(epoch_id),
         order_cap=order_cap,
     )

@@ -19,12 +19,13 @@ from django.db.models import QuerySet
 
 from apps.bus import codec, streams
 from apps.engine.events import Event
-from apps.engine.exit_kernel import trailing_parts
+from apps.engine.exit_kernel import Watch, trailing_parts, watch_from
 from apps.engine.exits import ExitCall, ExitRule, ExitSearch
 from apps.engine.fence import Fence
 from apps.engine.model import Quote
 from apps.engine.shard import StrategySpec
 from apps.engine.tape import QuoteTape
+from apps.engine.ticks import NOBODY, Suspects
 from apps.market.segments import read_segments
 from apps.outbox.reads import Read
 from apps.portfolio.models import Account, Position
@@ -140,7 +141,13 @@ def begin(
 def _search(position: Position, watch: ExitWatch | None) -> ExitSearch:
     price = int(position.entry_price * 10**position.instrument.price_decimals)
     known = price if watch is None or watch.last_price is None else watch.last_price
-    return ExitSearch(rule_of(position), last_price=known, high=watch.high if watch else 0)
+    return ExitSearch(rule_of(position), last_price=known, watch=_seen(watch, known) if watch else watch_from(price))
+
+
+def _seen(row: ExitWatch, last_price: int) -> Watch:
+    """A row from before prices were confirmed knows only the last one: that is believed."""
+    suspects = Suspects(*row.suspects) if row.suspects else NOBODY
+    return Watch(row.high, row.confirmed or last_price, suspects, row.called_ts)
 
 
 def _resumed(warm: WarmShard, position: Position, watch: ExitWatch) -> ExitSearch:
@@ -249,13 +256,21 @@ def _feed(warm: WarmShard, position_id: int, entries: Iterable[tuple[str, list[E
 def save_watches(warm: WarmShard) -> None:
     """Remember how far each search has come and what it has seen: part of the checkpoint."""
     rows = [
-        ExitWatch(position_id=pk, scanned_to=warm.position, high=search.high, last_price=search.last_price)
+        ExitWatch(
+            position_id=pk,
+            scanned_to=warm.position,
+            high=search.watch.high,
+            last_price=search.last_price,
+            confirmed=search.watch.confirmed,
+            suspects=list(search.watch.suspects) if search.watch.suspects.run else [],
+            called_ts=search.watch.called_ts,
+        )
         for pk, search in warm.searches.items()
     ]
     ExitWatch.objects.bulk_create(
         rows,
         update_conflicts=True,
         unique_fields=["position"],
-        update_fields=["scanned_to", "high", "last_price"],
+        update_fields=["scanned_to", "high", "last_price", "confirmed", "suspects", "called_ts"],
         batch_size=500,
     )

@@ -133,6 +133,7 @@ def exit_row(raised: RaisedExit, instrument: Instrument, position: Position, att
         ts_event=raised.ts_event,
         trade_id=raised.trade_id,
         price=scale.price(raised.price),
+        confirmed_price=scale.price(raised.confirmed),
         entry_id=raised.entry_id,
         ts_init=raised.ts_init,
         **quote_fields(raised.quote, scale),
