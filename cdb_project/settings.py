@@ -177,6 +177,7 @@ STATICFILES_FINDERS = [
 # The live pages and operations are siblings that do not import each other; the pages call these by name.
 LIVE_STATE_SOURCE = "apps.ops.selectors.state.read_state"
 LIVE_FUNNEL_SOURCE = "apps.ops.selectors.funnel.of_state"
+LIVE_WHY_SOURCE = "apps.ops.selectors.standstill.why_line"
 STORAGES: dict[str, Any] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 
 from apps.engine import timeouts
 from apps.live import feed
-from apps.live.sources import State, read_funnel
+from apps.live.sources import State, read_funnel, read_why
 from apps.live.words import exit_words
 from apps.market.models import Bar
 from apps.portfolio.models import Account, EquityPoint, Position, TradingSession
@@ -54,7 +54,7 @@ def read(state: State, now_ms: int) -> Board:
     open_positions = _positions(session, account) if account is not None else []
     contexts = {
         "feed": feed.summary(state, now_ms),
-        "funnel": {"stages": _stages(read_funnel(state, now_ms))},
+        "funnel": {"stages": _stages(read_funnel(state, now_ms)), "why": read_why(state, now_ms)},
         "positions": {"positions": [_position_row(row, now_ms) for row in open_positions[:POSITIONS_SHOWN]],
                       "more": max(len(open_positions) - POSITIONS_SHOWN, 0)},
         "equity": _equity(account, open_positions),

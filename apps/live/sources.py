@@ -53,5 +53,10 @@ def read_state(now_ms: int) -> State:
     return cast("State", import_string(settings.LIVE_STATE_SOURCE)(now_ms))
 
 
+def read_why(state: State, now_ms: int) -> str:
+    """Why nothing has traded, in a sentence; empty if something has."""
+    return cast("str", import_string(settings.LIVE_WHY_SOURCE)(state, now_ms))
+
+
 def read_funnel(state: State, now_ms: int) -> dict[str, Any]:
     return cast("dict[str, Any]", import_string(settings.LIVE_FUNNEL_SOURCE)(state, now_ms))

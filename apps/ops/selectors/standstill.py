@@ -24,6 +24,7 @@ from apps.staff import numbers, times
 
 WINDOW_HOURS: Final = 24
 REASONS_SHOWN: Final = 4
+TOLD_FOR_MS: Final = 15_000
 ROAD: Final = (
     "received", "decoded", "published", "processed", "bars", "evaluated", "signals", "approved", "orders", "trades",
 )  # fmt: skip
@@ -47,6 +48,10 @@ class Why:
     stages: tuple[Passed, ...]
     endings: dict[str, int]
     as_of_ms: int
+
+    @property
+    def line(self) -> str:
+        return f"Stands still at {self.stage}: {self.sentence}" if self.stage else self.sentence
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -78,6 +83,28 @@ def why_nothing(state: State, now_ms: int) -> Why | None:
     stage, sentence = _stopped(state, session, counted, endings, refused, now_ms)
     named = dict(sorted(endings.items())) | {Ending.REFUSED.value: refused.count()}
     return Why(stage, sentence, _stages(state, session, counted), {k: n for k, n in named.items() if n}, now_ms)
+
+
+_told: dict[int, tuple[int, str]] = {}
+"""What pages were told last, by session: when (wall ms) and what. One per process is enough: it is only a sentence."""
+
+
+def why_line(state: State, now_ms: int) -> str:
+    """`why_nothing` for a page that is read again all the time: looked for anew after `TOLD_FOR_MS`, and not at all
+    where something was filled within the window. Empty then."""
+    session = state.session
+    if session is None:
+        return ""
+    at_ms, line = _told.get(session.pk, (None, ""))
+    if at_ms is not None and 0 <= now_ms - at_ms < TOLD_FOR_MS:
+        return line
+    since = datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(hours=WINDOW_HOURS)
+    traded = Trade.objects.filter(account__session=session, created_at__gte=since).exists()
+    why = None if traded else why_nothing(state, now_ms)
+    line = "" if why is None else why.line
+    _told.clear()
+    _told[session.pk] = now_ms, line
+    return line
 
 
 def _stages(state: State, session: TradingSession, counted: dict[str, int]) -> tuple[Passed, ...]:

@@ -59,8 +59,7 @@ def _show(counts: dict[str, Any]) -> None:
 
 def _show_why(why: Why) -> None:
     console = Console(highlight=False)
-    where = f"Stands still at {why.stage}: " if why.stage else ""
-    console.print(f"{where}{why.sentence}", style="bold", markup=False, soft_wrap=True)
+    console.print(why.line, style="bold", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "count", "last"):
         table.add_column(column, justify="right" if column == "count" else "left")
