@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,7 @@ from apps.engine.tiers import Rules, Standing, Tier
 from apps.market.models import Bar, Instrument
 from apps.market.selectors import closed_minute
 from apps.outbox.reads import Read
-from apps.portfolio.models import MAIN_BOOK, Position, TradingSession
+from apps.portfolio.models import MAIN_BOOK, EquityPoint, Position, TradingSession
 from apps.portfolio.selectors import closes_at
 from apps.risk.models import OrderIntent, RiskLimits, RiskState, TierChange
 from apps.signals.models import SessionStrategy, Signal
@@ -129,6 +129,20 @@ def trigger_of(signal: Signal) -> Trigger:
         position_id=signal.position_id,
         confirmed=signal.confirmed_price,
     )
+
+
+def with_closes(record: EquityRecord, account_id: int, first_minute: int) -> EquityRecord:
+    """A record that moved with decisions only, and what the account was worth at the closes of minutes since: without
+    them what was gained and lost again between two decisions would be no loss. `first_minute` is the day's.
+    """
+    points = EquityPoint.objects.filter(account_id=account_id).order_by("-minute")
+    peak = points.values_list("peak", flat=True).first()
+    evening = points.filter(minute__lt=first_minute).values_list("equity", flat=True).first()
+    return replace(record, peak=_higher(record.peak, peak), day_start=_higher(record.day_start, evening))
+
+
+def _higher(known: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return max((one for one in (known, other) if one is not None), default=None)
 
 
 # --- tiers ------------------------------------------------------------------------------------------------------------

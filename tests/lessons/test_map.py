@@ -13,7 +13,7 @@ MAP: Final = (REPOSITORY / "docs" / "lessons.md").read_text(encoding="utf-8")
 ACCEPTANCE: Final = (REPOSITORY / "docs" / "acceptance.md").read_text(encoding="utf-8")
 ROW: Final = re.compile(r"^\| (\d+) \|(.+)\|(.+)\|(.*)\|$", re.MULTILINE)
 TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-NOT_BUILT: Final = {20, 21, 22, 39, 40}
+NOT_BUILT: Final = {20, 21, 22, 39}
 
 
 @cache
@@ -61,7 +61,7 @@ def test_each_has_a_test_or_says_with_which_part_it_comes() -> None:
             assert re.search(r"comes with|as 20", instead), number
 
 
-def test_every_test_of_this_folder_is_named_in_the_map() -> None:
+def test_every_test_of_this_folder_is_named_in_one_of_the_two() -> None:
     here = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "tests" / "lessons").glob("test_*.py")}
     ours = {(name, test) for name in here - {"tests/lessons/test_map.py"} for test in named_in(name)}
-    assert ours <= set(TEST.findall(MAP))
+    assert ours <= set(TEST.findall(MAP + ACCEPTANCE))

@@ -29,7 +29,7 @@ from apps.portfolio.models import Account
 from apps.portfolio.selectors import closes_at, read_book
 from apps.risk.models import BreakerTrip, RiskLimits, RiskState, Scope, TradingState, TripCause
 from apps.risk.scopes import STRICTNESS, open_trips
-from apps.risk.selectors import current_limits, limits_of, record_of
+from apps.risk.selectors import current_limits, limits_of, record_of, with_closes
 from apps.risk.services.findings import (
     SILENT,
     Finding,
@@ -153,10 +153,11 @@ class Watchdog:
         worth = worth_of(account.cash, book, prices)
         if worth is None:
             return {}, ""
-        day = trading_day((minute + 1) * MINUTE_MS, limits.trading_day_zone).day
-        record = record_of(state).moved_on(day, worth.equity)
+        today = trading_day((minute + 1) * MINUTE_MS, limits.trading_day_zone)
+        record = record_of(state).moved_on(today.day, worth.equity)
+        record = with_closes(record, account.pk, today.first_ms // MINUTE_MS)
         self._warn(account, worth, limits)
-        return judge_worth(worth, record, limits), day.isoformat()
+        return judge_worth(worth, record, limits), today.day.isoformat()
 
     def _warn(self, account: Account, worth: Worth, limits: Limits) -> None:
         used, subject = worth.used(limits), f"exposure of {account}"
