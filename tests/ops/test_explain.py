@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,14 +13,16 @@ import redis
 from django.core.management import call_command
 
 from apps.bus import codec
+from apps.engine.events import TradeBlock
 from apps.execution.models import Trade
 from apps.execution.services import submit_order
 from apps.execution.venues.base import VenueStatus
+from apps.market.archive.keeping import archive_epoch
 from apps.market.segments import SegmentWriter
 from apps.ops.explain.asking import NoSubject, explain
 from apps.ops.explain.checks import check_parts
 from apps.ops.explain.parts import Explanation
-from apps.ops.explain.stream import IN_SEGMENTS, ON_STREAM
+from apps.ops.explain.stream import IN_ARCHIVE, IN_SEGMENTS, ON_STREAM
 from apps.ops.explain.words import sections
 from apps.risk.models import RiskDecision, TripCause
 from apps.risk.services.trips import trip_account
@@ -133,6 +137,46 @@ def test_trades_are_found_in_the_segments_when_the_stream_is_gone(chains: Chains
     found = told(chains, f"signal:{signal.pk}")
     assert found.stream.found_in == IN_SEGMENTS
     assert [trade.is_trigger for trade in found.stream.trades] == [True]
+
+
+def archived(chains: Chains, block: TradeBlock, entry_id: str) -> None:
+    """The entry as the drain kept it, moved to the archive; stream and segments are gone."""
+    chains.client.flushdb()
+    segments, epoch = chains.sources.segments, chains.world.epoch
+    writer = SegmentWriter(segments, epoch.pk, chains.world.shard())
+    writer.append([(entry_id, codec.encode([block]))])
+    writer.close()
+    kept = archive_epoch(
+        epoch=epoch, root=chains.sources.archive, segments=segments, now_ms=NOW_MS, enough=lambda: False, whole=True
+    )
+    assert not kept.errors
+    shutil.rmtree(segments)
+
+
+def test_an_archived_trade_is_told_from_the_archive(chains: Chains) -> None:
+    order = chains.traded()
+    signal = Signal.objects.get()
+    archived(chains, trades((T - 3, 4_999), (T, 5_000), (T + 60_000, 4_998), ordinal=2), signal.entry_id)
+    for subject in (f"trade:{order.trades.get().pk}", order.client_order_id, f"signal:{signal.pk}"):
+        found = told(chains, subject)
+        assert (found.stream.found_in, found.missing) == (IN_ARCHIVE, ())
+        assert [(trade.trade_id, trade.is_trigger) for trade in found.stream.trades] == [
+            (str(T - 3), False), (str(T), True), (str(T + 60_000), False),
+        ]  # fmt: skip
+        assert found.stream.words == "3 trades of its symbol in the entry, read from the archive"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_an_archived_trade_without_an_id_is_found_by_its_number_within_the_millisecond(
+    chains: Chains, number: int
+) -> None:
+    entry = chains.world.publish(chains.client, trades((T, 5_000)))
+    signal = chains.world.entry_signal(ts_event=T, trade_id=f"#{number}", entry_id=entry)
+    block = trades((T - 3, 4_999), (T, 5_000), (T, 5_001), (T, 5_002), (T + 1, 5_003))
+    archived(chains, replace(block, trade_id=[""] * 5), entry)
+    found = told(chains, f"signal:{signal.pk}")
+    assert [trade.trade_id for trade in found.stream.trades] == ["#0", "#0", "#1", "#2", "#0"]
+    assert [trade.is_trigger for trade in found.stream.trades] == [index == number + 1 for index in range(5)]
 
 
 def test_trades_that_nobody_has_any_more_are_said_to_be_gone(chains: Chains) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import redis
@@ -62,8 +62,9 @@ class Sources:
             entries = list(found())
             if entries:
                 return [row for entry in entries for row in rows_of(entry, place.symbol)], name
-        rows = self._in_archive(place, ts_event // MINUTE_MS)
-        own = [row for row in rows if row.order == order]
+        minute = ts_event // MINUTE_MS
+        around = (self._in_archive(place, near) for near in (minute - 1, minute, minute + 1))  # an entry may span two
+        own = [row for rows in around for row in rows if row.order == order]
         return own, IN_ARCHIVE if own else NOWHERE
 
     def minute_of(self, place: Place, entry_id: str, ts_event: int) -> list[Row] | None:
@@ -123,11 +124,7 @@ class Sources:
             found = rows.sort("entry_ms", "entry_sequence", "row").collect()
         except (ArchiveError, OSError, pl.exceptions.PolarsError):
             return []  # a damaged file has nothing to tell; `archive status` says that it is damaged
-        return [
-            Row((row["entry_ms"], row["entry_sequence"]), row["ts"], row["trade_id"], row["side"], row["price"],
-                row["quantity"])
-            for row in found.iter_rows(named=True)
-        ]  # fmt: skip
+        return _named(found.rows(named=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +160,20 @@ def _rows_of(order: tuple[int, int], block: TradeBlock) -> Iterable[Row]:
     for index, ts in enumerate(block.ts_event):
         name = block.trade_id[index] or f"#{same_ms_before(block.ts_event, index)}"
         yield Row(order, ts, name, block.side[index], block.price[index], block.quantity[index])
+
+
+def _named(rows: Sequence[dict[str, Any]]) -> list[Row]:
+    """Rows of the archive. A trade without an id of the exchange is named as the stream's is: by its number within the
+    millisecond, among the rows that stood directly before it in its entry."""
+    found: list[Row] = []
+    number, before = 0, (0, 0, 0, -2)
+    for row in rows:
+        here = (row["entry_ms"], row["entry_sequence"], row["ts"], row["row"])
+        number = number + 1 if here[:3] == before[:3] and here[3] == before[3] + 1 else 0
+        before = here
+        name = row["trade_id"] or f"#{number}"
+        found.append(Row(here[:2], row["ts"], name, row["side"], row["price"], row["quantity"]))
+    return found
 
 
 def _first_of(path: Path) -> tuple[int, int]:
