@@ -28,8 +28,15 @@ def ended() -> World:
     return world
 
 
-@pytest.mark.parametrize("state", [ACTIVE, REDUCING])
-@pytest.mark.parametrize(("scope", "subject"), [("account", ""), ("strategy", "momentum"), ("symbol", "XRPUSDT")])
+@pytest.mark.parametrize(
+    ("state", "scope", "subject"),
+    [
+        (ACTIVE, "account", ""),
+        (REDUCING, "account", ""),
+        (ACTIVE, "strategy", "momentum"),
+        (ACTIVE, "symbol", "XRPUSDT"),
+    ],
+)
 def test_nobody_lets_an_account_trade_again_whose_session_has_ended(state: str, scope: str, subject: str) -> None:
     world = ended()
     changes = RiskStateChange.objects.count()
