@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +88,26 @@ def test_a_session_states_exactly_the_settings_that_its_paper_venue_reads(rest_u
     session.config["paper"]["slippage"] = "5"
     with pytest.raises(ValueError, match="paper settings are"):
         venue_of(session)
+
+
+def test_a_session_trades_at_the_local_exchange_only_if_it_begins_so_and_the_key_is_there(
+    rest_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "SECRETS_DIR", tmp_path)
+    ws_url = rest_url.replace("http", "ws") + "/ws"
+    asked = wanted(rest_url, venue="exchange", ws_url=ws_url)
+    with pytest.raises(SessionRefused, match="exchange_key: cannot be read"):
+        prepare(asked)
+    for name, text in (("exchange_key", "mx0testaaaaaaaaaaaa"), ("exchange_secret", "s")):
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SessionRefused, match="is not this machine"):
+        prepare(replace(asked, ws_url="ws://10.0.0.7:8001/ws"))
+    session = prepare(asked).session
+    assert session.config["venue"] == {"kind": "exchange", "rest_url": rest_url, "ws_url": ws_url}
+    assert prepare(wanted(rest_url)).session == session  # whoever does not name a venue goes on with it
+    with pytest.raises(SessionRefused, match="trades at exchange: another venue"):
+        prepare(wanted(rest_url, venue="paper"))
 
 
 def test_the_same_start_again_continues(rest_url: str) -> None:
