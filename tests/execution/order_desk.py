@@ -84,8 +84,8 @@ class OrderDesk(RuleBasedStateMachine):
             self._start(symbol, start)
 
     def _start(self, symbol: str, start: str) -> None:
-        self._decide(self.world.entry_signal(symbol), fresh, "")
-        one = list(self.orders.values())[-1]
+        one = self._decide(self.world.entry_signal(symbol), fresh, "")
+        assert one is not None
         if start == "approved":
             return
         self._send(one, how="clear", feed=fresh)
@@ -102,7 +102,8 @@ class OrderDesk(RuleBasedStateMachine):
         finally:
             transaction.savepoint_rollback(self.savepoint)
 
-    def _decide(self, signal: Signal, feed: Any, denied_for: str) -> None:
+    def _decide(self, signal: Signal, feed: Any, denied_for: str) -> Expected | None:
+        """The order to be sent, if it is approved."""
         decision = self.world.decide(signal, feed=feed)
         assert decision is not None
         assert self.world.decide(signal) is None
@@ -112,15 +113,16 @@ class OrderDesk(RuleBasedStateMachine):
         SEEN.update([f"{'exit' if decision.signal.position_id else 'entry'} {decision.verdict}"])
         if intent is None:
             assert decision.reasons
-            return
+            return None
         if not intent.reducing:
             assert decision.trading_state == TradingState.ACTIVE
             self.limit = max(self.limit, EXPOSURE_MAX * decision.equity)
             assert decision.exposure_after <= EXPOSURE_MAX * decision.equity
-        self.orders[intent.client_order_id] = Expected(
+        one = self.orders[intent.client_order_id] = Expected(
             intent.client_order_id, intent.pk, intent.instrument.symbol, intent.reducing, intent.quantity,
             intent.limit_price, intent.ts_event, intent.position_id, int(intent.created_at.timestamp() * 1000),
         )  # fmt: skip
+        return one
 
     def _send(self, one: Expected, *, how: str, feed: Any, old: bool = False, dies: str = "") -> None:
         """Also what was sent before: nothing may happen then. The process may end on the way."""

@@ -38,6 +38,7 @@ FULL = EXAMPLES >= 500
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(0 if LONG else 600)]
 
 PICK = st.integers(0, 1_000)
+HOWS = ("clear", "clear", "clear", "rejected", "lost", "unanswered", "late")
 TERMS: dict[str, dict[str, Any]] = {
     "as it was": {},
     "delisted": {"tradable": False},
@@ -55,22 +56,32 @@ class Orders(OrderDesk):
     @rule(
         symbol=st.sampled_from(SYMBOLS),
         feed=st.sampled_from([fresh, fresh, fresh, stale]),
-        dies=st.sampled_from(["", "", "risk.after_lock", "risk.before_commit"]),
+        dies=st.sampled_from(["", "", "", "risk.after_lock", "risk.before_commit"]),
+        how=st.sampled_from(["", *HOWS]),
     )
-    def signal(self, symbol: str, feed: Any, dies: str) -> None:
+    def signal(self, symbol: str, feed: Any, dies: str, how: str) -> None:
+        """Decided on, and if it is approved mostly sent at once."""
         signal = self.world.entry_signal(symbol)
         if dies:
             assert dies_at(dies, lambda: self.world.decide(signal, feed=feed))
             assert not RiskDecision.objects.filter(signal=signal).exists()
-        self._decide(signal, feed, "STALE_FEED" if feed is stale else DENIED_FOR[self.terms[symbol]])
+        one = self._decide(signal, feed, "STALE_FEED" if feed is stale else DENIED_FOR[self.terms[symbol]])
+        self._send_at_once(one, how)
+
+    def _send_at_once(self, one: Expected | None, how: str) -> None:
+        if one is not None and how:
+            self.glance = self._look()
+            self._send(one, how=how, feed=fresh)
+            SEEN.update([f"sent: {one.status}"])
 
     @precondition(lambda self: self._free_positions())
     @rule(
         pick=PICK,
         feed=st.sampled_from([fresh, fresh, stale]),
-        dies=st.sampled_from(["", "", "risk.before_commit"]),
+        dies=st.sampled_from(["", "", "", "risk.before_commit"]),
+        how=st.sampled_from(["", *HOWS]),
     )
-    def exit(self, pick: int, feed: Any, dies: str) -> None:
+    def exit(self, pick: int, feed: Any, dies: str, how: str) -> None:
         """It passes whatever the limits and the exchange say. On a stale feed it is held, and decided on later."""
         free = self._free_positions()
         pk, attempts = free[pick % len(free)]
@@ -81,7 +92,7 @@ class Orders(OrderDesk):
             assert dies_at(dies, lambda: self.world.decide(signal, feed=fresh))
         if feed is stale and self.glance.trading_state != "HALTED":
             assert self.world.decide(signal, feed=stale) is None
-        self._decide(signal, fresh, "")
+        self._send_at_once(self._decide(signal, fresh, ""), how)
 
     def _free_positions(self) -> list[tuple[int, int]]:
         return [one for one in self.glance.open if one not in self.raised]
@@ -91,7 +102,7 @@ class Orders(OrderDesk):
     @precondition(lambda self: self.orders)
     @rule(
         pick=PICK,
-        how=st.sampled_from(["clear", "clear", "clear", "rejected", "lost", "unanswered", "late"]),
+        how=st.sampled_from(HOWS),
         old=st.integers(0, 9),
         feed=st.sampled_from([fresh, fresh, fresh, fresh, stale]),
         dies=st.sampled_from(["", "", "", "", "before_submitting", "after_submitting", "after_reply"]),
