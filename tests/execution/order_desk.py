@@ -140,6 +140,8 @@ class OrderDesk(RuleBasedStateMachine):
             return
         if died and dies == "before_submitting":
             return
+        if died:  # its message comes again, and must not lead to a second order
+            send()
         self._replaced_by(one, now_ms)
         answered = {"clear": "ACCEPTED", "rejected": "REJECTED"}.get(how, "UNKNOWN")
         one.status = "SUBMITTING" if died else answered

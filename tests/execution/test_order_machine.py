@@ -38,7 +38,9 @@ FULL = EXAMPLES >= 500
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(0 if LONG else 600)]
 
 PICK = st.integers(0, 1_000)
+DEATHS = ("before_submitting", "after_submitting", "after_reply")
 HOWS = ("clear", "clear", "clear", "rejected", "lost", "unanswered", "late")
+AT_ONCE = ("", *HOWS, *DEATHS)
 TERMS: dict[str, dict[str, Any]] = {
     "as it was": {},
     "delisted": {"tradable": False},
@@ -57,7 +59,7 @@ class Orders(OrderDesk):
         symbol=st.sampled_from(SYMBOLS),
         feed=st.sampled_from([fresh, fresh, fresh, stale]),
         dies=st.sampled_from(["", "", "", "risk.after_lock", "risk.before_commit"]),
-        how=st.sampled_from(["", *HOWS]),
+        how=st.sampled_from(AT_ONCE),
     )
     def signal(self, symbol: str, feed: Any, dies: str, how: str) -> None:
         """Decided on, and if it is approved mostly sent at once."""
@@ -71,7 +73,8 @@ class Orders(OrderDesk):
     def _send_at_once(self, one: Expected | None, how: str) -> None:
         if one is not None and how:
             self.glance = self._look()
-            self._send(one, how=how, feed=fresh)
+            died = how in DEATHS
+            self._send(one, how="clear" if died else how, feed=fresh, dies=how if died else "")
             SEEN.update([f"sent: {one.status}"])
 
     @precondition(lambda self: self._free_positions())
@@ -79,7 +82,7 @@ class Orders(OrderDesk):
         pick=PICK,
         feed=st.sampled_from([fresh, fresh, stale]),
         dies=st.sampled_from(["", "", "", "risk.before_commit"]),
-        how=st.sampled_from(["", *HOWS]),
+        how=st.sampled_from(AT_ONCE),
     )
     def exit(self, pick: int, feed: Any, dies: str, how: str) -> None:
         """It passes whatever the limits and the exchange say. On a stale feed it is held, and decided on later."""
@@ -105,7 +108,7 @@ class Orders(OrderDesk):
         how=st.sampled_from(HOWS),
         old=st.integers(0, 9),
         feed=st.sampled_from([fresh, fresh, fresh, fresh, stale]),
-        dies=st.sampled_from(["", "", "", "", "before_submitting", "after_submitting", "after_reply"]),
+        dies=st.sampled_from(["", "", "", "", *DEATHS]),
     )
     def submit(self, pick: int, how: str, old: int, feed: Any, dies: str) -> None:
         """Also of what was sent before: nothing may happen then. The process that sends may end on the way."""
