@@ -83,6 +83,8 @@ def test_a_price_at_most_twice_off_the_limit_is_booked(price: str) -> None:
     sync_order(order_id=order.pk, venue=venue)
     assert Trade.objects.get().price == D(price)
     assert not OrderAnomaly.objects.exists()
+    beyond = Alert.objects.filter(kind=Alert.Kind.ORDER_ANOMALY, severity=Alert.Severity.CRITICAL)
+    assert beyond.count() == (D(price) > order.limit_price)
 
 
 def test_one_bad_fill_does_not_keep_the_good_ones_away() -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from apps.alerts.models import Alert
+from apps.alerts.services import raise_alert
 from apps.engine.matching import slippage_against
 from apps.engine.money import exact
 from apps.engine.orders import ENDED, TABLE, Event, Status
@@ -187,6 +189,7 @@ def _book(account: Account, order: Order, venue_fill: VenueFill) -> None:
     order.leaves_qty = order.quantity - order.filled_qty
     step(order, Event.FILL if order.leaves_qty else Event.COMPLETE, sequence=account.sequence)
     _promise_rest(order)
+    _watch_limit(order, fill)
     state = store_exposure(account=account, symbol=order.instrument.symbol, price=fill.price)
     _watch_cash(account, state)
     if state.trading_state != TradingState.ACTIVE:
@@ -244,6 +247,19 @@ def _promise_rest(order: Order) -> None:
             order.leaves_qty, order.limit_price, instrument.taker_fee, instrument.quote_asset
         )  # fmt: skip
     promise_less(client_order_id=order.client_order_id, promise=promise)
+
+
+def _watch_limit(order: Order, fill: Fill) -> None:
+    """No limit order is filled beyond its limit. The money has moved, so it is booked; somebody must ask the venue."""
+    beyond = fill.price > order.limit_price if fill.side is Side.BUY else fill.price < order.limit_price
+    if beyond:
+        raise_alert(
+            kind=Alert.Kind.ORDER_ANOMALY,
+            severity=Alert.Severity.CRITICAL,
+            subject=f"price beyond its limit at {order.venue}",
+            words=f"{order} was filled at {plain(fill.price)}, its limit is {plain(order.limit_price)}",
+            session_id=order.account.session_id,
+        )
 
 
 def _watch_cash(account: Account, state: RiskState) -> None:
