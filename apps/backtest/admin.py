@@ -50,7 +50,7 @@ class RunForm(forms.Form):
         help_text="parameters, one a line, such as threshold_pct=1.5; the others stay",
     )
     capital = _line("units of the quote currency", initial=DEFAULT_CAPITAL)
-    seed = _line("of what is random, such as the noise of paper fills", initial="0")
+    seed = _line("of the points that a sweep draws; nothing in a run is random", initial="0")
 
     def __init__(self, *args: Any, trades: tuple[str, ...] = (), **options: Any) -> None:
         super().__init__(*args, **options)

@@ -168,7 +168,7 @@ class ExitSearch:
         rule, ts = self.rule, block.ts_event[index]
         return RaisedExit(
             rule.position_id, rule.symbol, reason, ts, trade_id, block.price[index], self.quotes.at(ts), entry_id,
-            block.ts_init, block.price[index],
+            block.ts_init, block.price[index], self.watch.confirmed if self.watch.suspects.run else None,
         )  # fmt: skip
 
     def _due(self, entry_id: str, ts_init: int) -> RaisedExit:

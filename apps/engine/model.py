@@ -167,6 +167,7 @@ class RaisedExit:
     """A position's stop, target or time was reached. Prices in ticks.
 
     `confirmed` is what is acted on. It differs from `price` where the last print before a time exit was not believed.
+    `jumped_from` is what was confirmed until the very trade of the exit confirmed a jump; None if there was none.
     """
 
     position_id: int
@@ -179,3 +180,4 @@ class RaisedExit:
     entry_id: str
     ts_init: int
     confirmed: int
+    jumped_from: int | None = None

@@ -105,6 +105,16 @@ def test_a_time_exit_after_a_wild_print_is_judged_by_the_price_before_it() -> No
     assert (found.reason, found.price, found.confirmed) == (MAX_HOLDING, 5_000, 10_010)
 
 
+@pytest.mark.parametrize(
+    ("before", "jumped_from"), [([(2_100, 5_000), (2_200, 5_000)], 10_000), ([(2_100, 9_600)], None)]
+)
+def test_an_exit_that_confirms_a_jump_says_from_where(before: list[tuple[int, int]], jumped_from: int | None) -> None:
+    price = before[-1][1] - 200
+    found = ExitSearch(RULE, last_price=ENTRY).feed("1-0", blocks([CALM, *before, (2_300, price)], 9))
+    assert found is not None
+    assert (found.reason, found.confirmed, found.jumped_from) == (STOP_LOSS, price, jumped_from)
+
+
 def called(rows: list[tuple[int, int]], *numbers: int) -> RaisedExit | None:
     calls = [ExitCall(START_MS + rows[number][0], str(number + 1)) for number in numbers]
     return ExitSearch(replace(RULE, stop=0), last_price=ENTRY).feed("1-0", blocks(rows, 99), calls)

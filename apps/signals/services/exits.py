@@ -6,6 +6,7 @@ takes all searches through a batch. Where a search stood is part of the checkpoi
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,16 +23,19 @@ from apps.engine.events import Event
 from apps.engine.exit_kernel import Watch, trailing_parts, watch_from
 from apps.engine.exits import ExitCall, ExitRule, ExitSearch
 from apps.engine.fence import Fence
-from apps.engine.model import Quote
+from apps.engine.model import Quote, RaisedExit
 from apps.engine.shard import StrategySpec
 from apps.engine.tape import QuoteTape
 from apps.engine.ticks import NOBODY, Suspects
+from apps.market.models import Instrument
 from apps.market.segments import read_segments
 from apps.outbox.reads import Read
 from apps.portfolio.models import Account, Position
 from apps.signals.models import ExitWatch, Signal, StrategyCall
-from apps.signals.services.raising import exit_key, exit_row
+from apps.signals.services.raising import exit_key, exit_row, scale_of
 from apps.signals.services.state import WarmShard, sessions_of
+
+log = logging.getLogger(__name__)
 
 Batch = list[tuple[str, list[Event]]]
 Calls = Mapping[str, list[ExitCall]]  # stream entry -> the calls that its trades gave
@@ -249,8 +253,19 @@ def _feed(warm: WarmShard, position_id: int, entries: Iterable[tuple[str, list[E
             if raised.quote is None:
                 known = warm.engine.symbols[raised.symbol].quotes.at(raised.ts_event)
                 raised = replace(raised, quote=known)
+            if raised.jumped_from is not None:
+                _tell_of_jump(raised, warm.instruments[raised.symbol])
             return [exit_row(raised, warm.instruments[raised.symbol], position, position.exit_attempts)]
     return []
+
+
+def _tell_of_jump(raised: RaisedExit, instrument: Instrument) -> None:
+    """A person should look: the price that the exit acts on is a tenth or more away from all that was traded before."""
+    price = scale_of(instrument).price
+    log.warning(
+        "%s of position %d: the price of %s jumped from %s to %s, and the trades confirm it",
+        raised.reason, raised.position_id, raised.symbol, price(raised.jumped_from or 0), price(raised.confirmed),
+    )  # fmt: skip
 
 
 def save_watches(warm: WarmShard) -> None:

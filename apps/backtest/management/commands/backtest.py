@@ -66,7 +66,7 @@ def add_strategy(parser: ArgumentParser) -> None:
         "--set", dest="assignments", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="parameters"
     )
     parser.add_argument("--capital", default=DEFAULT_CAPITAL, help=f"quote currency, default {DEFAULT_CAPITAL}")
-    parser.add_argument("--seed", default="0", help="of what is random; kept with the run")
+    parser.add_argument("--seed", default="0", help="of the points that a sweep draws; nothing in a run is random")
 
 
 def request_of(options: dict[str, Any], *, assignments: list[str] | None = None) -> Request:
