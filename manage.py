@@ -7,6 +7,7 @@ addresses that the settings read, and status, logs and down work even if a setti
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -17,12 +18,16 @@ def main() -> int:
         from apps.ops.stack.cli import main as stack
 
         return stack(sys.argv[2:])
+    gc.disable()  # nothing of what is imported is garbage, and looking for it takes a tenth of the start
+    import django
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
     from cdb_project.env import SettingError
 
     try:
+        django.setup()
+        gc.enable()
         execute_from_command_line(sys.argv)
     except SettingError as error:
         print(f"cdb: {error}", file=sys.stderr)

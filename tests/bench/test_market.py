@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from apps.market.archive.reading import ROWS_MAX
+from apps.market.archive.tables import GROUP_ROWS
+from tests.bench import lengthen
 from tests.bench.beside import PeerError, compare_entries
 from tests.bench.market import START_MS, Market, merged
 
@@ -53,3 +56,7 @@ def test_the_first_entry_that_differs_is_named(theirs: list[tuple[str, int, str]
     compare_entries(ours, ours[::-1])
     with pytest.raises(PeerError, match=words):
         compare_entries(ours, theirs)
+
+
+def test_slices_of_many_symbols_are_as_large_as_those_that_the_archive_gives() -> None:
+    assert (lengthen.SLICE_TRADES, lengthen.SYMBOL_TRADES) == (ROWS_MAX, GROUP_ROWS // 2)

@@ -19,7 +19,7 @@ from workers.ingest.symbols import SymbolState
 from workers.ingest.tally import Tally
 from workers.ingest.trades import CheckedTrades
 
-BATCH_SECONDS = 0.005
+BATCH_SECONDS = 0.002
 
 _NAMES: dict[type[Event], str] = {
     Watermark: "watermark",

@@ -38,6 +38,7 @@ HELP: Final = {
 
 class Command(BaseCommand):
     help = "Show or change what the session may do. Every change is kept with who made it and why."
+    requires_system_checks = ()  # they take half a second, and none may stand between a person and a halt
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="show|halt|reduce|resume|flatten|limits")
