@@ -276,8 +276,7 @@ def p12(road: Road, _dice: random.Random) -> None:
     told = _given_up(road, "test.devour")
     _send(road, "test.devour")
     wait_until("a person is told that it ran out of memory", lambda: _given_up(road, "test.devour") > told, seconds=60)
-    _send(road, "ops.answer", name="after-devour", engine=False)
-    _heard(road, "after-devour")
+    _answers(road, "after-devour")
     ask(road.children["test"].popen.pid == main, "the worker itself ended")
     _killed_again_and_again(road)
     ask(road.children["test"].popen.pid == main, "the worker itself ended with its child")
@@ -294,8 +293,7 @@ def _killed_again_and_again(road: Road) -> None:
             reached = partial(client.lindex, CIRCLING, tries)
             os.kill(int(wait_until(f"try {tries + 1} runs", reached, seconds=60)), signal.SIGKILL)
         wait_until("a person is told that it was given up", lambda: _given_up(road, "test.circle") > told, seconds=60)
-        _send(road, "ops.answer", name="after-kills", engine=False)
-        _heard(road, "after-kills")
+        _answers(road, "after-kills")
         tries = client.llen(CIRCLING)
     ask(tries == TRIES_AFTER + 1, f"it was tried {tries} times")
 
@@ -313,8 +311,7 @@ def p13(road: Road, _dice: random.Random) -> None:
     told = _given_up(road, "test.circle")
     began = time.monotonic()
     _send(road, "test.circle")
-    _send(road, "ops.answer", name="after-circle", engine=False)
-    _heard(road, "after-circle")
+    _answers(road, "after-circle")
     taken = time.monotonic() - began
     ask(taken >= timeouts.CELERY_HARD_LIMIT_SECONDS, f"what waited behind it was done after {taken:.0f} s already")
     wait_until("a person is told that it was ended", lambda: _given_up(road, "test.circle") > told, seconds=30)
@@ -346,8 +343,7 @@ def p14(road: Road, _dice: random.Random) -> None:
 
 def _worker_for_tests(road: Road) -> None:
     road.start_service("test")
-    _send(road, "ops.answer", name="test", engine=False)
-    _heard(road, "test")
+    _answers(road, "test")
 
 
 def _send(road: Road, task: str, **kwargs: Any) -> None:
@@ -355,7 +351,12 @@ def _send(road: Road, task: str, **kwargs: Any) -> None:
         client.send_task(task, kwargs=kwargs, queue="test", ignore_result=True)
 
 
-def _heard(road: Road, name: str) -> None:
+def _answers(road: Road, name: str) -> None:
+    """Wait until the worker for tests has done what it is sent now; an answer to an earlier row is none."""
+    with road.redis() as client:
+        client.delete(f"heartbeat:{name}")
+    _send(road, "ops.answer", name=name, engine=False)
+
     def answered() -> bool:
         with road.redis() as client:
             return client.get(f"heartbeat:{name}") is not None
