@@ -128,6 +128,7 @@ def trigger_of(signal: Signal) -> Trigger:
         is_exit=is_exit,
         position_id=signal.position_id,
         confirmed=signal.confirmed_price,
+        printed=signal.price,
     )
 
 

@@ -42,9 +42,11 @@ def held(redis_client: redis.Redis, tools: drain.Tools) -> Iterator[tuple[World,
 
 
 def sell(world: World, client: redis.Redis, tools: drain.Tools, *, bid: int) -> Signal:  # noqa: F811
-    """The price is at `bid` at once; the exit that the drain finds is decided, sent and filled."""
+    """The price is at `bid` at once, and three trades say so; the exit that the drain finds is decided, sent and
+    filled."""
+    prints = [(GAP - 2, bid), (GAP - 1, bid), (GAP, bid)]
     world.publish(
-        client, quotes((GAP, bid, 10**6, bid + 2, 10**6)), trades((GAP, bid), ordinal=3), watermark(GAP + 500)
+        client, quotes((GAP - 3, bid, 10**6, bid + 2, 10**6)), trades(*prints, ordinal=3), watermark(GAP + 500)
     )
     drain.drain_shard(epoch=world.epoch.pk, shard=world.shard(), tools=tools)
     found = Signal.objects.get(kind=Signal.Kind.EXIT)

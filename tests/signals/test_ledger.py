@@ -240,6 +240,11 @@ def watermark_of_two() -> Watermark:
     return Watermark(2, START_MS + 360_000, 0, {"AAAUSDT": 1})
 
 
+def fallen(second: int) -> list[Print]:
+    """As many trades as it takes to believe so deep a fall."""
+    return [trade(5, number, price=1, second=second) for number in (3, 4, 5)]
+
+
 def test_a_price_of_a_replaced_ingest_closes_no_position(world: ShardWorld, redis_client: redis.Redis) -> None:
     put(world, started(2, START_MS + 300_001), token=2)
     instrument = world.epoch.members.get(instrument__symbol="AAAUSDT").instrument
@@ -254,10 +259,10 @@ def test_a_price_of_a_replaced_ingest_closes_no_position(world: ShardWorld, redi
     Account.objects.update(portfolio_epoch=1)
     redis_client.flushall()
     appender = streams.Appender(world.tools.writer, world.epoch.pk, 1)
-    appender.append(0, "500-0", codec.encode([block_of([trade(5, 3, price=1)], 2)]))
+    appender.append(0, "500-0", codec.encode([block_of(fallen(second=1), 2)]))
     world.drain_all()
     assert not Signal.objects.filter(position=position).exists()
-    put(world, block_of([trade(5, 3, price=1, second=2)], 1, token=2), token=2)
+    put(world, block_of(fallen(second=2), 1, token=2), token=2)
     assert Signal.objects.filter(position=position).count() == 1
     assert Position.objects.get(pk=position.pk).status == "open"
 

@@ -207,7 +207,7 @@ def _derivation(signal: Signal, derived: dict[str, RaisedSignal], again: StreamA
         return Trigger(
             instrument.symbol, exit_found.ts_event, scale.price(exit_found.confirmed),
             None if quote is None else quote.bid, None if quote is None else quote.ask, None, 0, "", True,
-            recorded.position_id, scale.price(exit_found.confirmed),
+            recorded.position_id, scale.price(exit_found.confirmed), scale.price(exit_found.price),
         )  # fmt: skip
 
     return search
@@ -227,6 +227,7 @@ def _entry_trigger(raised: RaisedSignal, scale: Scale) -> Trigger:
         is_exit=False,
         position_id=None,
         confirmed=None if raised.confirmed is None else scale.price(raised.confirmed),
+        printed=scale.price(raised.price),
     )
 
 

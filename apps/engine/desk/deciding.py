@@ -56,6 +56,7 @@ class Trigger:
     """A signal, as far as a decision needs it. `position_id` is what an exit closes, None for an entry.
 
     `confirmed` is the price that the trades up to the trigger's confirm (`apps.engine.ticks`), None if unknown.
+    `printed` is the price of the very trade, which a replay compares and no decision asks for.
     """
 
     symbol: str
@@ -69,6 +70,7 @@ class Trigger:
     is_exit: bool
     position_id: int | None
     confirmed: Decimal | None = None
+    printed: Decimal | None = None
 
 
 def price_acted_on(price: Decimal, confirmed: Decimal | None, *, is_exit: bool) -> Decimal:

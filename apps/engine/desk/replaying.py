@@ -186,7 +186,10 @@ class Replay:
 
 def trigger_values(trigger: Trigger) -> dict[str, Any]:
     """A signal in the form in which both sides are shown."""
-    prices = {"price": trigger.price, "bid": trigger.bid, "ask": trigger.ask, "median": trigger.median}
+    prices = {
+        "price": trigger.price, "printed": trigger.printed, "bid": trigger.bid, "ask": trigger.ask,
+        "median": trigger.median,
+    }  # fmt: skip
     shown = {name: None if value is None else plain(value) for name, value in prices.items()}
     return {"symbol": trigger.symbol, "ts_event": trigger.ts_event, "exit": trigger.is_exit, **shown}
 
