@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -125,7 +126,7 @@ class Orders(OrderDesk):
     @rule(pick=PICK)
     def arrive(self, pick: int) -> None:
         self.only_the_venue = True
-        names = sorted(self.venue.on_its_way)
+        names = self._in_order(self.venue.on_its_way)
         self.venue.arrive(names[pick % len(names)])
 
     @precondition(lambda self: self._fillable())
@@ -148,11 +149,16 @@ class Orders(OrderDesk):
             self.venue.fill(name, quantity, min(price, one.limit_price) if not one.reducing else price, coin)
 
     def _fillable(self) -> list[str]:
-        return sorted(
+        return self._in_order(
             name
             for name, order in self.venue.book.items()
             if order.left > 0 and order.status is not VenueStatus.REJECTED
         )
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        """As they were decided on: an exit's id follows from its position's, which no two examples share."""
+        wanted = set(names)
+        return [name for name in self.orders if name in wanted]
 
     def _sellable(self, one: Expected) -> Decimal:
         """What a sale may still take: the venue sells nothing that it does not hold for us."""
@@ -175,7 +181,7 @@ class Orders(OrderDesk):
         self.venue.book[names[pick % len(names)]].status = status
 
     def _working(self) -> list[str]:
-        return sorted(name for name, order in self.venue.book.items() if order.working)
+        return self._in_order(name for name, order in self.venue.book.items() if order.working)
 
     @precondition(lambda self: self.orders)
     @rule(symbol=st.sampled_from(SYMBOLS), terms=st.sampled_from(["as it was", *TERMS]))
@@ -244,7 +250,7 @@ class Orders(OrderDesk):
         self._set_state(TradingState.ACTIVE)
 
     def _shown(self) -> list[str]:
-        return sorted(
+        return self._in_order(
             name for name, order in self.venue.book.items() if order.fills and self.orders[name].status != "DENIED"
         )
 
