@@ -131,11 +131,13 @@ class Storm:
     def _plan(self) -> tuple[str, str]:
         if self.outcome.kills_in_decision >= self._force.kills:
             return "", ""
-        if self._dice.random() < KILLED_BEHIND_SHARE:
-            name, most = self._dice.choice(BEHIND), 6
-        else:
-            name, most = self._dice.choice(IN_DECISION), max(int(self._force.signals / self._force.kills / 2), 2)
-        return name, f"{name}:{self._dice.randint(1, most)}"
+        most = max(int(self._force.signals / self._force.kills / 2), 2)
+        inside = self._dice.choice(IN_DECISION)
+        if self._dice.random() >= KILLED_BEHIND_SHARE:
+            return inside, f"{inside}:{self._dice.randint(1, most)}"
+        # Few signals are approved once the limit is reached: whoever waits for an order only might live for ever.
+        behind = self._dice.choice(BEHIND)
+        return f"{behind}, else {inside}", f"{behind}:{self._dice.randint(1, 6)},{inside}:{2 * most}"
 
     def _weather(self, world: World, *, deadline: float) -> None:
         """Until every worker has found nothing left to do."""
