@@ -143,12 +143,12 @@ def _trades(number: int, name: str) -> Iterator[tuple[int, str, int, str]]:
 
 
 def _lift(phase: float) -> float:
-    """Up by three per cent in two minutes, there for one, back in one: the entry, then the stop."""
+    """Up by three per cent in two minutes, there for one, then down to a per cent below: the entry, then the stop."""
     if phase < 2:
         return 0.015 * phase
     if phase < 3:
         return 0.03
-    return max(0.03 * (4 - phase), 0.0)
+    return 0.03 * (4 - phase) if phase < 4 else -0.01 if phase < 6 else 0.0
 
 
 def _spec(name: str) -> dict[str, object]:
