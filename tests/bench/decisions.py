@@ -62,23 +62,23 @@ def _measure(signals: int) -> dict[str, float]:
 
 def _decide_all(keys: list[int], processes: int, threads: int) -> None:
     children = []
-    hands = processes * threads
+    hands, parent = processes * threads, os.getpid()
     for process in range(processes):
         child = os.fork()
         if not child:
-            _become_decider([keys[process * threads + number :: hands] for number in range(threads)])
+            _become_decider([keys[process * threads + number :: hands] for number in range(threads)], parent)
         children.append(child)
     for child in children:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "a decider failed; its traceback is above"
 
 
-def _become_decider(shares: list[list[int]]) -> NoReturn:
+def _become_decider(shares: list[list[int]], parent: int) -> NoReturn:
     """Decide on every share in a thread of its own. The process ends here and clears nothing up of its parent's."""
     from apps.ops.embedded.server import die_with_parent
 
     failed: list[int] = []
     try:
-        die_with_parent(signal.SIGKILL)()
+        die_with_parent(signal.SIGKILL, parent)()
         hands = [Thread(target=_decide, args=(share, failed)) for share in shares]
         for hand in hands:
             hand.start()
