@@ -12,7 +12,9 @@ import heapq
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +25,7 @@ from apps.bus.streams import entry_order
 
 _HEADER: Final = struct.Struct("<II")
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
-FILE_BYTES_MAX: Final = 256 * 1024 * 1024
+FILE_BYTES_MAX: Final = 32 * 1024 * 1024  # a drain that begins reads its shard's newest ones
 _CLOCK_SLACK_MS: Final = 3_600_000  # a wall clock that was put back, or a file system that rounds
 
 Entry = tuple[str, bytes]
@@ -76,6 +78,26 @@ class SegmentWriter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+class Ahead:
+    """Entries that come one by one, looked at before they are passed."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = iter(entries)
+        self._seen: deque[Entry] = deque()
+
+    def look(self, count: int) -> list[Entry]:
+        """The next `count` entries, fewer at the end."""
+        self._seen.extend(islice(self._entries, max(count - len(self._seen), 0)))
+        return list(islice(self._seen, count))
+
+    def pass_by(self, last: str) -> set[str]:
+        """Leave behind what was looked at up to `last`; returns its ids."""
+        passed = set()
+        while self._seen and entry_order(self._seen[0][0]) <= entry_order(last):
+            passed.add(self._seen.popleft()[0])
+        return passed
 
 
 def read_frames(path: Path, offset: int = 0) -> Iterator[tuple[int, list[Entry]]]:

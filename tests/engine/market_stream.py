@@ -31,6 +31,9 @@ class Print:
     trade_id: str
 
 
+FRAME_MS = (100, 1_000, 60_000)
+
+
 def make_prints(seed: int, *, symbols: tuple[str, ...] = ("AAAUSDT", "BBBUSDT"), minutes: int = 60) -> list[Print]:
     """A random walk with bursts, quiet minutes and trends, sorted by time."""
     dice = random.Random(seed)
@@ -48,9 +51,7 @@ def make_prints(seed: int, *, symbols: tuple[str, ...] = ("AAAUSDT", "BBBUSDT"),
     return [Print(*row, trade_id=str(1000 + number)) for number, row in enumerate(prints)]
 
 
-def to_entries(
-    prints: list[Print], seed: int, *, frame_ms: tuple[int, ...] = (100, 1_000, 60_000), token: int = 1
-) -> list[Entry]:
+def to_entries(prints: list[Print], seed: int, *, frame_ms: tuple[int, ...] = FRAME_MS, token: int = 1) -> list[Entry]:
     """Cut the prints into frames of random length; each frame is followed by a watermark."""
     dice = random.Random(seed)
     symbols = sorted({row.symbol for row in prints})

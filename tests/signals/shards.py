@@ -13,7 +13,7 @@ from apps.market.models import FeedEpoch, ShardCursor
 from apps.portfolio.models import Account, TradingSession
 from apps.signals.services import drain
 from tests import factories
-from tests.engine.market_stream import PARAMETERS, Entry, make_prints, to_entries
+from tests.engine.market_stream import FRAME_MS, PARAMETERS, Entry, make_prints, to_entries
 
 SYMBOLS = ("AAAUSDT", "BBBUSDT")
 EXITS = {"stop_loss_pct": "2", "take_profit_pct": "4", "max_holding_minutes": 60}
@@ -78,5 +78,5 @@ def open_shards(tools: drain.Tools, *, shard_count: int = 2) -> ShardWorld:
     return ShardWorld(epoch, session, account, tools, shard_count)
 
 
-def market(seed: int, cut: int = 1, **options: int) -> list[Entry]:
-    return to_entries(make_prints(seed, symbols=SYMBOLS, minutes=90), cut, **options)  # type: ignore[arg-type]
+def market(seed: int, cut: int = 1, *, frame_ms: tuple[int, ...] = FRAME_MS) -> list[Entry]:
+    return to_entries(make_prints(seed, symbols=SYMBOLS, minutes=90), cut, frame_ms=frame_ms)

@@ -154,6 +154,37 @@ def test_a_stream_lost_with_redis_can_be_read_again_from_the_segments(
     assert list(read_segments(tools.segments, world.epoch.pk, 0)) == written
 
 
+@pytest.mark.parametrize("kept", [0, 5, 40, 41])
+@pytest.mark.parametrize("counted", [True, False], ids=["committed", "rolled back after the segment"])
+def test_what_was_read_before_redis_lost_it_is_read_again_from_the_segments(
+    tools: drain.Tools, redis_client: redis.Redis, kept: int, counted: bool
+) -> None:
+    """Emptied, or rolled back to the first `kept` entries; memory is gone too, so the checkpoint is where it begins."""
+    world, calm = (open_shards(replace(tools, entries_per_read=2), shard_count=1) for _ in range(2))
+    entries = market(BUSY_SEED, frame_ms=(5_000, 15_000))[:200]  # some of them in every minute
+    calm.publish(entries)
+    calm.drain_all()
+    world.publish(entries[:40])
+    world.drain_all()
+    world.publish(entries[40:87])
+    if counted:
+        world.drain_all()
+        cursor = world.cursor(0)
+        assert cursor.replay_from != cursor.seen_through
+    else:
+        _die_before_commit(world, 0)
+    drain.forget()
+    stream = streams.stream_key(world.epoch.pk, 0)
+    ids = [entry_id for entry_id, _ in streams.read(redis_client, world.epoch.pk, 0, after="0-0", count=1_000)]
+    on_disk = {entry_id for entry_id, _ in read_segments(tools.segments, world.epoch.pk, 0)}
+    redis_client.xdel(stream, *(entry_id for entry_id in ids[kept:] if entry_id in on_disk))
+    world.publish(entries[87:])
+    world.drain_all()
+    assert [list(part) for part in picture(world)] == [list(part) for part in picture(calm)]
+    read, undisturbed = (list(read_segments(tools.segments, one.epoch.pk, 0)) for one in (world, calm))
+    assert read == undisturbed
+
+
 def test_trades_lost_with_an_emptied_redis_become_unproven_minutes(
     tools: drain.Tools, redis_client: redis.Redis
 ) -> None:
@@ -183,9 +214,12 @@ def test_a_late_trade_revises_the_stored_bar(tools: drain.Tools) -> None:
     assert revised.close == bar.close
 
 
-def test_an_open_position_gets_one_exit_signal_whenever_its_fill_becomes_known(tools: drain.Tools) -> None:
+def test_an_open_position_gets_one_exit_signal_whenever_its_fill_becomes_known(
+    tools: drain.Tools, redis_client: redis.Redis
+) -> None:
+    """The last case: Redis was rolled back meanwhile and has the trigger, but not the entries read last."""
     exits = set()
-    for known_after in (20, 60, 120):
+    for known_after, lost in ((20, 0), (60, 0), (120, 0), (120, 110)):
         Signal.objects.all().delete()
         world = open_shards(tools, shard_count=1)
         entries = market(BUSY_SEED)
@@ -199,6 +233,11 @@ def test_an_open_position_gets_one_exit_signal_whenever_its_fill_becomes_known(t
             stop_price=price * Decimal("0.98"), target_price=price * Decimal("1.04"),
             trigger_entry="1-0", strategy_version_id=world.session.strategies.get().version_id,
         )  # fmt: skip
+        newest = streams.read(redis_client, world.epoch.pk, 0, after="0-0", count=1_000)[
+            known_after - lost : known_after
+        ]
+        for entry_id, _ in newest:
+            redis_client.xdel(streams.stream_key(world.epoch.pk, 0), entry_id)
         Account.objects.update(portfolio_epoch=known_after)
         world.publish(entries[known_after:])
         world.drain_all()

@@ -109,7 +109,7 @@ def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
             tools.writer.delete(streams.dirty_key(epoch, shard))
             warm = _trusted(cursor, tools)
             state.follow_schedule(warm)
-            rows = streams.read(tools.reader, epoch, shard, after=warm.position, count=tools.entries_per_read)
+            rows = _next_rows(warm, tools)
             failpoint("drain.after_read")
             signals = _process(cursor, warm, rows, tools)
             failpoint("drain.before_commit")
@@ -137,12 +137,30 @@ def _trusted(cursor: ShardCursor, tools: Tools) -> WarmShard:
     return warm
 
 
+def _next_rows(warm: WarmShard, tools: Tools) -> list[tuple[str, bytes | None]]:
+    """The next entries in order, those of the segments that nobody has counted since the checkpoint among them."""
+    count = tools.entries_per_read
+    rows = streams.read(tools.reader, warm.epoch_id, warm.shard, after=warm.position, count=count)
+    stored = warm.stored.look(count)
+    if not stored:
+        return rows
+    return sorted({**dict(rows), **dict(stored)}.items(), key=lambda row: streams.entry_order(row[0]))[:count]
+
+
+def _keep(warm: WarmShard, rows: list[tuple[str, bytes | None]]) -> None:
+    """Put on disk what is not there yet. The last act before the commit: what fails before it leaves no trace here."""
+    if not rows:
+        return
+    there = warm.stored.pass_by(rows[-1][0])
+    warm.writer.append([(entry_id, payload or b"") for entry_id, payload in rows if entry_id not in there])
+    warm.recent.extend(entry_id for entry_id, _ in rows)
+
+
 def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes | None]], tools: Tools) -> int:
     """Apply the entries and store what follows from them. Returns the number of new signals."""
     positions = exits.refresh(warm)
     if not rows and positions is None:
         return 0
-    warm.writer.append([(entry_id, payload or b"") for entry_id, payload in rows])
     batch = _decode(cursor, rows)
     state.follow_new(warm, batch)
     if rows:
@@ -170,6 +188,7 @@ def _process(cursor: ShardCursor, warm: WarmShard, rows: list[tuple[str, bytes |
         record("SignalRaised", signal_id=row.pk)
     store_failures(bindings=warm.bindings, shard=cursor.shard, failed=effects.failed)
     _move(cursor, warm, effects, fresh)
+    _keep(warm, rows)
     return len(fresh)
 
 

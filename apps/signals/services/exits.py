@@ -28,7 +28,7 @@ from apps.engine.shard import StrategySpec
 from apps.engine.tape import QuoteTape
 from apps.engine.ticks import NOBODY, Suspects
 from apps.market.models import Instrument
-from apps.market.segments import read_segments
+from apps.market.segments import read_newest_segments
 from apps.outbox.reads import Read
 from apps.portfolio.models import Account, Position
 from apps.signals.models import ExitWatch, Signal, StrategyCall
@@ -93,15 +93,12 @@ def rule_of(position: Position) -> ExitRule:
 
 
 def history(client: redis.Redis, segments: Path, warm: WarmShard, start: str) -> Iterator[tuple[str, list[Event]]]:
-    """Readable entries from `start` through what this shard has read: from the stream, else from the segments."""
-    rows = streams.read(client, warm.epoch_id, warm.shard, after="0-0", count=1)
-    lost = not rows or streams.entry_order(rows[0][0]) > streams.entry_order(start)
-    source = (
-        read_segments(segments, warm.epoch_id, warm.shard, start=start)
-        if lost
-        else streams.scan(client, warm.epoch_id, warm.shard, start=start)
-    )
+    """Readable entries from `start` through what this shard has read: from the stream if it has them all, else from the
+    segments."""
     last, fence = streams.entry_order(warm.position), Fence()
+    source: Iterable[tuple[str, bytes | None]] | None = _whole(client, warm, start)
+    if source is None:
+        source = read_newest_segments(segments, warm.epoch_id, warm.shard, start=start)
     for entry_id, payload in source:
         if streams.entry_order(entry_id) > last:
             return
@@ -110,6 +107,17 @@ def history(client: redis.Redis, segments: Path, warm: WarmShard, start: str) ->
         except codec.CodecError:
             continue  # set aside as a dead entry when it was drained
         yield entry_id, fence.admitted(events)
+
+
+def _whole(client: redis.Redis, warm: WarmShard, start: str) -> list[tuple[str, bytes | None]] | None:
+    """The stream from `start` on, or None if entries that were read are missing from it: trimmed, lost, rolled back."""
+    first = streams.read(client, warm.epoch_id, warm.shard, after=streams.START, count=1)
+    begin = streams.entry_order(start)
+    if not first or streams.entry_order(first[0][0]) > begin:
+        return None
+    rows = list(streams.scan(client, warm.epoch_id, warm.shard, start=start))
+    there = {entry_id for entry_id, _ in rows}
+    return rows if all(one in there for one in warm.recent if streams.entry_order(one) >= begin) else None
 
 
 def admitted(batch: Batch, fence: Fence) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from apps.engine.plans import Stage
 from apps.engine.shard import ShardEngine, StrategySpec
 from apps.engine.tape import PriceTape, QuoteTape
 from apps.market.models import Instrument, ShardCursor
-from apps.market.segments import SegmentWriter
+from apps.market.segments import Ahead, SegmentWriter, read_newest_segments
 from apps.market.selectors import scales, shard_instruments
 from apps.portfolio.models import TradingSession
 from apps.signals.models import EngineState, EvaluatedMinute, SessionStrategy, StrategyVersion
@@ -27,6 +28,7 @@ from apps.signals.services.schedules import changes_of, newest_change
 log = logging.getLogger(__name__)
 
 MARKET_LAYOUT = "market-2"
+RECENT_ENTRIES = 4_096
 
 
 class EngineMismatch(Exception):
@@ -45,6 +47,8 @@ class WarmShard:
     position: str
     entries: int
     writer: SegmentWriter
+    stored: Ahead  # what the segments have behind `position`
+    recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_ENTRIES))  # ids read, the newest last
     searches: dict[int, ExitSearch] = field(default_factory=dict)
     portfolio_epochs: dict[int, int] = field(default_factory=dict)
     change: int = 0  # the newest change of the schedule that the engine knows
@@ -65,7 +69,10 @@ def session_bindings(epoch_id: int, engine_hash: str) -> list[SessionStrategy]:
 
 
 def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
-    """The state as of `replay_from`. A blob of another layout is refused: that instrument warms up again."""
+    """The state as of `replay_from`. A blob of another layout is refused: that instrument warms up again.
+
+    What was read after it is read again from the segments: a stream that Redis lost or rolled back has not all of it.
+    """
     instruments = shard_instruments(epoch_id=cursor.epoch_id, shard=cursor.shard)
     bindings = session_bindings(cursor.epoch_id, engine_hash)
     specs = specs_of(bindings)
@@ -75,6 +82,8 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
         symbol = engine.symbols.get(row.instrument.symbol)
         if symbol is not None:
             _restore(row, engine, specs)
+    start = cursor.replay_from
+    again = read_newest_segments(segments, cursor.epoch_id, cursor.shard, start=start)
     return WarmShard(
         epoch_id=cursor.epoch_id,
         shard=cursor.shard,
@@ -84,6 +93,7 @@ def load(*, cursor: ShardCursor, segments: Path, engine_hash: str) -> WarmShard:
         position=cursor.replay_from,
         entries=cursor.replay_entries,
         writer=SegmentWriter(segments, cursor.epoch_id, cursor.shard),
+        stored=Ahead(row for row in again if row[0] != start),
         change=newest_change(cursor.epoch_id),
         evaluated=EvaluatedMinute.objects.filter(cursor=cursor).values_list("minute", flat=True).first(),
     )
