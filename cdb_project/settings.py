@@ -101,10 +101,13 @@ USE_I18N = False
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
+PROCESS_ROLE = env.read_choice("CDB_PROCESS_ROLE", "web", ("web", "worker"))
+
 INSTALLED_APPS = [
     "apps.live",  # before unfold: its static files replace two of unfold's (docs/decisions)
     "unfold",
-    "django.contrib.admin",
+    # Whoever shows no pages need not read them: a fifth of the start.
+    "django.contrib.admin" if PROCESS_ROLE == "web" else "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -183,7 +186,6 @@ STORAGES: dict[str, Any] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 
-PROCESS_ROLE = env.read_choice("CDB_PROCESS_ROLE", "web", ("web", "worker"))
 STATEMENT_TIMEOUT_MS = {
     "web": timeouts.POSTGRES_STATEMENT_WEB_MS,
     "worker": timeouts.POSTGRES_STATEMENT_TASK_MS,

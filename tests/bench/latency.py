@@ -1,9 +1,10 @@
 """From a trade to its order: a whole stack under load, beside what one hop through Celery costs on the same machine.
 
-A recording of 100 symbols is played at 20 times its speed, about 1,100 trades per second. Once it is warm each symbol
-jumps every twenty minutes, is bought, and sold at its stop; one symbol after the other, so that orders come evenly,
-about three per second. The time of an order is from `ts_init` of the trade that triggered it (our clock when its frame
-arrived) to the moment at which PostgreSQL committed the order's row.
+A recording of 100 symbols is played, first fast until the strategy is warm, then, after a restart, at three times its
+speed, about 1,100 trades per second. Each symbol jumps every six minutes, is bought by a momentum of two minutes, and
+sold at its stop; one symbol after the other, so that orders come evenly, nearly two per second. The time of an order is
+from `ts_init` of the trade that triggered it (our clock when its frame arrived) to the moment at which PostgreSQL
+committed the order's row.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from tests.road.recordings import START_MS
 from tests.road.stack import REPOSITORY, Stack, free_port, wait_until
 
 SYMBOLS: Final = 100
-MINUTES: Final = 150
-TRADES_A_MINUTE: Final = 33
-SPEED: Final = 20
+MINUTES: Final = 54
+TRADES_A_MINUTE: Final = 220
+SPEED: Final = 3
+WARM_UP_SPEED: Final = 20
+WARM_UP_TRADES_A_MINUTE: Final = 33
 CALM_MINUTES: Final = 20
-PERIOD_MINUTES: Final = 20
+PERIOD_MINUTES: Final = 6
 HOPS_IDLE: Final = 300
 HOPS_LOADED: Final = 200
 ORDERS_MIN: Final = 1_000
@@ -42,6 +45,7 @@ LIMITS: Final = (
     "order_size=0.002", "open_orders_max=1000", "open_orders_symbol_max=4", "orders_per_second_max=100",
     "orders_per_minute_max=1000", "orders_per_day_max=100000",
 )  # fmt: skip
+STRATEGY: Final = ("lookback_minutes=2", "cooldown_minutes=4", "rsi_min=0")
 ORDERS: Final = """
     SELECT extract(epoch FROM pg_xact_commit_timestamp(event.xmin)) * 1000 - signal.ts_init
       FROM execution_orderevent event
@@ -66,8 +70,7 @@ def measure() -> dict[str, Any]:
 
 
 def _road(stack: Stack, recording: Path) -> dict[str, Any]:
-    stack.up("--mode", "demo", "--replay", str(recording), "--speed", str(SPEED))
-    stack.manage("risk", "limits", "set", *LIMITS, "--reason", "benchmark")
+    warm_up(stack, recording)
     wait_until("orders flow", lambda: stack.sql("SELECT 1 FROM execution_order LIMIT 1"), seconds=240)
     began, before = time.monotonic(), _processed(stack)
     loaded = hops(stack, HOPS_LOADED, every_seconds=SECONDS_MIN / HOPS_LOADED)
@@ -96,6 +99,28 @@ def _road(stack: Stack, recording: Path) -> dict[str, Any]:
         "hummingbot_loop_ms": HUMMINGBOT_LOOP_MS,
     }
     return found | {"p50_over_hop": found["p50_ms"] / one_hop, "p99_over_hop": found["p99_ms"] / one_hop}
+
+
+def warm_up(stack: Stack, recording: Path) -> None:
+    """Play the calm minutes fast; then the stack goes on where it stood, at the speed that is measured."""
+    played = ("--mode", "demo", "--replay", str(recording))
+    stack.up(*played, "--speed", str(WARM_UP_SPEED))
+    configure(stack)
+    until = START_MS + (CALM_MINUTES - 1) * 60_000
+    reached = "SELECT min(watermark_ms) FROM market_shardcursor"
+    wait_until("the strategy is warm", lambda: (stack.sql(reached)[0][0] or 0) >= until, seconds=240)
+    stack.down()
+    stack.up(*played, "--speed", str(SPEED))
+    assert stack.sql(reached)[0][0] >= until, "the replay began anew"
+
+
+def configure(stack: Stack) -> None:
+    """Limits that nothing here meets, and a momentum that may buy a symbol again after six minutes."""
+    stack.manage("risk", "limits", "set", *LIMITS, "--reason", "benchmark")
+    added = json.loads(
+        stack.manage("strategy", "add", "momentum", "--set", *STRATEGY, "--reason", "benchmark", "--json").stdout
+    )
+    stack.manage("strategy", "use", "momentum", str(added["version"]), "--reason", "benchmark")
 
 
 def _processed(stack: Stack) -> int:
@@ -134,21 +159,28 @@ def make_recording(folder: Path) -> Path:
 
 def _trades(number: int, name: str) -> Iterator[tuple[int, str, int, str]]:
     """(event time, symbol, price in ticks of 0.0001, side): jumps begin one symbol after the other."""
-    count = MINUTES * TRADES_A_MINUTE
-    for place in range(count):
-        minute = (place + number / SYMBOLS) * MINUTES / count
+    for place, minute in enumerate(_times(number)):
         since = minute - CALM_MINUTES - number * PERIOD_MINUTES / SYMBOLS
         price = round(10_000 * (1 + (_lift(since % PERIOD_MINUTES) if since > 0 else 0))) - place % 2
         yield START_MS + int(minute * 60_000), name, price, ("buy", "sell")[place % 2]
 
 
+def _times(number: int) -> Iterator[float]:
+    """Minutes at which a symbol trades, no two symbols at once."""
+    for first, last, each in (
+        (0, CALM_MINUTES, WARM_UP_TRADES_A_MINUTE), (CALM_MINUTES, MINUTES, TRADES_A_MINUTE),
+    ):  # fmt: skip
+        for place in range((last - first) * each):
+            yield first + (place + number / SYMBOLS) / each
+
+
 def _lift(phase: float) -> float:
-    """Up by three per cent in two minutes, there for one, then down to a per cent below: the entry, then the stop."""
-    if phase < 2:
-        return 0.015 * phase
-    if phase < 3:
+    """Up by three per cent, down to one below, and quiet: an entry, its stop, and a window that knows of neither."""
+    if phase < 1.25:
+        return 0.024 * phase
+    if phase < 1.5:
         return 0.03
-    return 0.03 * (4 - phase) if phase < 4 else -0.01 if phase < 6 else 0.0
+    return 0.03 - 0.04 * (phase - 1.5) / 0.75 if phase < 2.25 else -0.01 if phase < 2.75 else 0.0
 
 
 def _spec(name: str) -> dict[str, object]:

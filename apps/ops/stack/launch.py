@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from apps.ops.embedded import postgres, valkey
@@ -33,9 +34,23 @@ def main(name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FLOWER_")}
     environment |= {"CDB_PROCESS_ROLE": service.role, "PYTHONUNBUFFERED": "1", **ONE_THREAD}
     command = service.command(runtime, home)
-    os.nice(service.niceness)
+    step_back(service.niceness)
     die_with_parent(signal.SIGKILL, os.getppid())()
     os.execve(command[0], command, environment)  # noqa: S606  (no shell)
+
+
+def step_back(niceness: int) -> None:
+    """Become a session of its own, `niceness` behind the others for the processor.
+
+    Linux shares the processor between sessions first (sched_autogroup): each session process of PostgreSQL is one, and
+    all services of one manager together would weigh no more than it. A system without that counts the process's own.
+    """
+    with suppress(OSError):
+        os.setpgid(0, os.getpgid(os.getppid()))  # the leader of a process group cannot begin a session
+        os.setsid()
+    os.nice(niceness)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -99,14 +99,14 @@ _ALL = (
     *(_drain(index) for index in range(DRAIN_PROCESSES)),
     # Nobody may revoke tasks of, or stop, the process that sends orders: it takes no remote commands.
     Service("trade", WORKERS, lambda *_: _worker("trade", "trade", "--", "worker.enable_remote_control=False")),
-    Service("misc", WORKERS, lambda *_: _worker("misc", "misc")),
+    Service("misc", WORKERS, lambda *_: _worker("misc", "misc"), niceness=5),
     # Simulations take long and all of a core: they have a process of their own, and what trades goes first.
     Service("study", WORKERS, lambda *_: _worker("study", "study"), niceness=10),
-    Service("steward", WORKERS, _manage("steward")),
+    Service("steward", WORKERS, _manage("steward"), niceness=5),
     # Whichever of the two holds the lease writes; the other one waits to take over.
     Service("ingest", EDGES, _manage("run_ingest"), 4),
     Service(STANDBY, EDGES, _manage("run_ingest", "--standby"), 4),
-    Service("beat", EDGES, _beat, 3),
-    Service("web", EDGES, _web, 4, role="web"),
-    Service("flower", EDGES, lambda _, home: _celery("flower", f"--conf={home.root}/run/flower.py"), 3),
+    Service("beat", EDGES, _beat, 3, niceness=5),
+    Service("web", EDGES, _web, 4, role="web", niceness=5),
+    Service("flower", EDGES, lambda _, home: _celery("flower", f"--conf={home.root}/run/flower.py"), 3, niceness=10),
 )
