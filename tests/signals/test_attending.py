@@ -78,6 +78,24 @@ def test_what_comes_meanwhile_is_drained_without_a_bell_on_every_warm_shard(
     assert not any(flags(world))
 
 
+def test_every_warm_shard_wakes_it(tools: drain.Tools) -> None:
+    world = open_shards(tools)
+    world.publish(market(BUSY_SEED)[:40])
+    world.drain_all()
+    seen: dict[int, set[str]] = {0: set(), 1: set()}
+    with Street(world, market(BUSY_SEED)[40:]) as street:
+
+        def clock() -> float:
+            for shard, position in drain.positions(world.epoch.pk).items():
+                seen[shard].add(position)
+            return street.clock()
+
+        attending.attend(
+            epoch=world.epoch.pk, tools=tools, orders_wait=lambda _: None, seconds=1, quiet_ms=QUIET_MS, clock=clock
+        )
+    assert all(len(positions) > 3 for positions in seen.values())
+
+
 def test_after_a_quiet_while_it_leaves_and_the_bell_rings_again(tools: drain.Tools) -> None:
     world = open_shards(tools, shard_count=1)
     world.publish(market(BUSY_SEED)[:40])
@@ -102,18 +120,23 @@ def test_an_error_gives_the_bells_back(tools: drain.Tools) -> None:
 
 
 def test_a_shard_that_somebody_else_holds_is_left_to_him_with_its_flag(tools: drain.Tools) -> None:
-    world = open_shards(tools, shard_count=1)
+    world = open_shards(tools)
     world.publish(market(BUSY_SEED)[:40])
     world.drain_all()
-    world.publish(market(BUSY_SEED)[40:50])
+    world.publish(market(BUSY_SEED)[40:])
+    times = iter(range(1_000))
     with connection.copy().cursor() as other:
         other.execute("BEGIN")
-        other.execute("SELECT 1 FROM market_shardcursor WHERE epoch_id = %s FOR UPDATE", [world.epoch.pk])
-        left = attending.attend(epoch=world.epoch.pk, tools=tools, orders_wait=lambda _: None, quiet_ms=QUIET_MS)
+        other.execute("SELECT 1 FROM market_shardcursor WHERE epoch_id = %s AND shard = 0 FOR UPDATE", [world.epoch.pk])
+        left = attending.attend(
+            epoch=world.epoch.pk, tools=tools, orders_wait=lambda _: None, seconds=500, quiet_ms=QUIET_MS,
+            clock=lambda: next(times),
+        )  # fmt: skip
         other.execute("ROLLBACK")
         other.connection.close()
     assert left == []
-    assert flags(world) == [True]  # whoever holds it looks at the flag after his commit
+    assert flags(world) == [True, False]  # whoever holds it looks at the flag after his commit
+    assert next(times) < 5  # it left at once, although the other shard flows
 
 
 def test_nothing_warm_is_nothing_to_attend(tools: drain.Tools) -> None:
