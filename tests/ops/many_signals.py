@@ -29,10 +29,14 @@ LONG_AFTER_MS: Final = 600_000
 ROOMY: Final = {
     "order_size": Decimal("0.004"), "open_orders_symbol_max": 5_000, "open_orders_max": 5_000, "repeat_max": 5_000,
     "positions_per_symbol_max": 5_000, "orders_per_day_max": 100_000,
+    "day_loss_reducing": Decimal("0.98"), "day_loss_halted": Decimal("0.99"), "drawdown_reducing": Decimal("0.98"),
+    "drawdown_halted": Decimal("0.99"),
 }  # fmt: skip
 """Limits under which a day goes on whatever stays open, until its exposure is full."""
 EXIT_SHARE: Final = 0.35
 TIDY_EVERY: Final = 100
+TRIES_MAX: Final = 30
+EXITS_FOR_ROOM: Final = 5
 STAYING_OPEN: Final = ("undecided", "unsent", "at work", "filling", "unknown")
 NOT_OVER: Final = ("SUBMITTING", "SUBMITTED", "ACCEPTED", "PARTIALLY_FILLED", "UNKNOWN")
 
@@ -98,8 +102,21 @@ class Day:
             self.done[name] += 1
             FATES[name](self)
 
+        self._tidy()
         for name in STAYING_OPEN:
+            self._surely(name)
+
+    def _surely(self, name: str) -> None:
+        """Until it was approved, which the first one is not if the book is full; then positions end."""
+        before = OrderIntent.objects.count()
+        for _ in range(TRIES_MAX):
             FATES[name](self)
+            if name == "undecided" or OrderIntent.objects.count() > before:
+                return
+            for _ in range(EXITS_FOR_ROOM):
+                self._exit()
+        last = RiskDecision.objects.order_by("-pk").values_list("sentence", flat=True).first()
+        raise AssertionError(f"nothing is approved any more: {last}")
 
     def _tidy(self) -> None:
         """The venue ends what it works and tells of what it was silent about, or the book would be full for good."""
@@ -235,9 +252,11 @@ class Day:
     def _exit(self) -> None:
         """Of a position that nothing sells yet: sold, held on a stale feed, or ended by the venue."""
         busy = Reservation.objects.filter(active=True, reducing=True).values("position")
-        position = Position.objects.filter(status="open").exclude(pk__in=busy).order_by("id").first()
-        asked = None if position is None else Signal.objects.filter(position=position, decisions__isnull=True).exists()
-        if position is None or asked:
+        held = Signal.objects.filter(position__isnull=False, decisions__isnull=True).values("position")
+        position = (
+            Position.objects.filter(status="open").exclude(pk__in=busy).exclude(pk__in=held).order_by("id").first()
+        )
+        if position is None:
             self._traded()
             return
         self.done["exit"] += 1
