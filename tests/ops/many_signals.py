@@ -119,10 +119,13 @@ class Day:
         raise AssertionError(f"nothing is approved any more: {last}")
 
     def _tidy(self) -> None:
-        """The venue ends what it works and tells of what it was silent about, or the book would be full for good."""
+        """The venue ends what it works and tells of what it was silent about, and exits that were held are decided, or
+        the book would be full for good."""
         for intent in self.left_unsent:
             self._send(intent, self._venue(VenueStatus.REJECTED, reason="too late"))
         self.left_unsent.clear()
+        for signal in Signal.objects.filter(position__isnull=False, decisions__isnull=True).order_by("id"):
+            self._sell(signal, fresh)
         for order in Order.objects.filter(status__in=NOT_OVER):
             venue = self.exchange.own[order.client_order_id]
             venue.answers = True
@@ -261,7 +264,9 @@ class Day:
             return
         self.done["exit"] += 1
         signal = self.world.exit_signal(position, exit_reason="stop_loss")
-        feed = self.dice.choices([fresh, stale], weights=[9, 1])[0]
+        self._sell(signal, self.dice.choices([fresh, stale], weights=[9, 1])[0])
+
+    def _sell(self, signal: Signal, feed: Any) -> None:
         decision = self.world.decide(signal, feed=feed)
         if decision is None or decision.verdict != RiskDecision.Verdict.APPROVED:
             return
