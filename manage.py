@@ -30,6 +30,7 @@ def main() -> int:
 
     try:
         django.setup()
+        gc.freeze()
         gc.enable()
         execute_from_command_line(sys.argv)
     except SettingError as error:
