@@ -106,11 +106,12 @@ def test_no_password_shows_in_the_list_of_processes(temporary: TemporaryServers)
 
 
 def test_the_exit_code_is_passed_on_and_nothing_is_left() -> None:
-    answer = execute("sh", "-c", "echo $CDB_DATA_DIR; sleep 300 & exit 7")
+    nap = f"sleep 300.{os.getpid()}"  # nobody else's on this machine
+    answer = execute("sh", "-c", f"echo $CDB_DATA_DIR; {nap} & exit 7")
     assert answer.returncode == 7, answer.stderr
     data_directory = Path(answer.stdout.strip())
     assert not data_directory.parent.exists()
-    assert not processes_naming("sleep 300")
+    assert not processes_naming(nap)
 
 
 def test_an_orphan_that_ended_is_buried_while_the_command_goes_on() -> None:
