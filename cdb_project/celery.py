@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -19,10 +20,18 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cdb_project.settings")
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, task_failure, worker_init, worker_process_init, worker_ready, worker_shutdown
+from celery.signals import (
+    setup_logging,
+    task_failure,
+    task_received,
+    worker_init,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+)
 
 from apps.engine import timeouts
-from cdb_project import broker, given_up
+from cdb_project import attention, broker, given_up
 from cdb_project.env import exit_on_wrong_setting
 from cdb_project.pipeline import TASK_QUEUES
 
@@ -126,6 +135,23 @@ def tell_of_this_worker(sender: Any, **_: Any) -> None:
     heart = Heart(clients.writer(settings.REDIS_URL), name=name, version=settings.CODE_HASH)
     threading.Thread(target=_beat, args=(heart,), name="heartbeat", daemon=True).start()
     threading.Thread(target=_watch_schema, name="schema", daemon=True).start()
+
+
+@worker_ready.connect
+def listen_to_its_queues(sender: Any, **_: Any) -> None:
+    """A thread of the worker's main process ends it when it no longer takes what waits for it."""
+    from django.conf import settings
+
+    from apps.bus import clients
+
+    queues = list(sender.app.amqp.queues.consume_from)
+    seconds = attention.patience_seconds(sender.app, queues)
+    looks = -(-seconds // timeouts.DEAF_LOOK_SECONDS)
+    listening = attention.Attention(clients.glance(settings.REDIS_URL), queues, looks=looks)
+    task_received.connect(listening.took, weak=False)
+    log.info("this worker ends itself if it takes none of its messages for %d s", seconds)
+    watch = partial(attention.watch, listening, look_seconds=timeouts.DEAF_LOOK_SECONDS, ended=_done)
+    threading.Thread(target=watch, kwargs={"end": attention.end_this_process}, name="attention", daemon=True).start()
 
 
 def _beat(heart: Heart) -> None:

@@ -103,6 +103,9 @@ SUPERVISOR_KILL_SECONDS: Final = 40
 CELERY_VISIBILITY_SECONDS: Final = 120
 CELERY_RESTORE_INTERVAL_SECONDS: Final = 5
 CELERY_RETRY_DELAY_SECONDS: Final = 1
+DEAF_LOOK_SECONDS: Final = 5  # how often a worker looks whether it takes the messages that wait for it
+DEAF_MARGIN_SECONDS: Final = 10  # beyond its longest task; then it ends itself
+DEAF_END_SECONDS: Final = 10  # until it is ended the hard way
 BACKTEST_REPORT_SECONDS: Final = 0.5  # how often a simulation tells how far it is, and looks whether it is cancelled
 BACKTEST_LOST_SECONDS: Final = 300  # without a sign of life, reading and compiling included
 BACKTEST_SOFT_LIMIT_SECONDS: Final = 3_600
@@ -319,6 +322,17 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     (
         "a task whose process died is tried again at once",
         lambda: CELERY_RETRY_DELAY_SECONDS < CELERY_RESTORE_INTERVAL_SECONDS,
+    ),
+    (
+        "a reconnecting worker is not taken for a deaf one",
+        lambda: BROKER_HEALTH_CHECK_SECONDS + BROKER_SOCKET_SECONDS < CELERY_HARD_LIMIT_SECONDS + DEAF_MARGIN_SECONDS,
+    ),
+    (
+        "a deaf worker is replaced before its messages come again",
+        lambda: (
+            CELERY_HARD_LIMIT_SECONDS + DEAF_MARGIN_SECONDS + DEAF_LOOK_SECONDS + DEAF_END_SECONDS
+            < CELERY_VISIBILITY_SECONDS
+        ),
     ),
     ("a task is asked to stop before it is killed", lambda: CELERY_SOFT_LIMIT_SECONDS < CELERY_HARD_LIMIT_SECONDS),
     ("a killed task ends before the shutdown does", lambda: CELERY_HARD_LIMIT_SECONDS < CELERY_SOFT_SHUTDOWN_SECONDS),
