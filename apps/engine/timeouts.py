@@ -94,6 +94,7 @@ REDIS_BLOCK_MAX_MS: Final = 2_000
 BROKER_SOCKET_SECONDS: Final = 10
 BROKER_CONNECT_SECONDS: Final = 5
 BROKER_HEALTH_CHECK_SECONDS: Final = 10
+BROKER_MESSAGE_SECONDS: Final = 1  # from "there is a message" to its end
 
 # --- Celery -----------------------------------------------------------------------------------------------------------
 CELERY_SOFT_LIMIT_SECONDS: Final = 15
@@ -304,6 +305,10 @@ _RELATIONS: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     (
         "connecting to the broker ends before an answer is missed",
         lambda: BROKER_CONNECT_SECONDS < BROKER_SOCKET_SECONDS,
+    ),
+    (
+        "a message to all workers is whole long before an answer is missed",
+        lambda: 5 * BROKER_MESSAGE_SECONDS <= BROKER_SOCKET_SECONDS,
     ),
     (
         "a mute broker is noticed before the task that rings it ends",

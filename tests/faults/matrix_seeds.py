@@ -32,6 +32,8 @@ LANES: Final = 2
 SEEDS_PER_ROAD: Final = 10
 RUN_SECONDS_MAX: Final = 120
 TRADES_SECONDS: Final = 120  # until the road trades: without orders a run would show little
+DEAF_WORDS: Final = "this worker takes no messages"
+DEAF_LINES: Final = 120
 HELD: Final = Path("var") / "faults-held.jsonl"
 CODE: Final = ("apps", "workers", "cdb_project", "tests/faults")
 
@@ -177,6 +179,7 @@ def perform(road: Road, seed: int, observer: Observer, *, within_seconds: float 
         strikes.play(road, steps)
         strikes.heal(road)
         recovered = road.recovered(within_seconds)
+        _tell_of_deaf_workers(road, seed)
         failure = "; ".join(observer.faults(road))
         if time.monotonic() - began > within_seconds:
             failure = failure or f"it took more than {within_seconds:g} s"
@@ -185,6 +188,13 @@ def perform(road: Road, seed: int, observer: Observer, *, within_seconds: float 
         traceback.print_exc()
         print(road.logs(), file=sys.stderr)
     return Run(seed, words, time.monotonic() - began, recovered, failure)
+
+
+def _tell_of_deaf_workers(road: Road, seed: int) -> None:
+    """One that ended itself because it took no message: the road recovered, but nobody knows yet how it came to that."""
+    for name, child in road.children.items():
+        if DEAF_WORDS in (words := child.last_words(DEAF_LINES)):
+            print(f"seed {seed}: {name} took no messages and was started anew\n{words}", flush=True)
 
 
 if __name__ == "__main__":
