@@ -191,7 +191,7 @@ def perform(road: Road, seed: int, observer: Observer, *, within_seconds: float 
 
 
 def _tell_of_deaf_workers(road: Road, seed: int) -> None:
-    """One that ended itself because it took no message: the road recovered, but nobody knows yet how it came to that."""
+    """One that ended itself because it took no message. The road recovered, but how it came to that is unknown."""
     for name, child in road.children.items():
         if DEAF_WORDS in (words := child.last_words(DEAF_LINES)):
             print(f"seed {seed}: {name} took no messages and was started anew\n{words}", flush=True)
