@@ -8,19 +8,26 @@ the same. Redis still has it and gives it out again after the visibility timeout
 Commands to all workers come over a connection of their own, which the event loop reads when it is told that there is
 something. The client waits for that without end; if there is nothing, or half a message on a connection that was cut
 without a word, the whole worker waits with it. Here it waits for a moment, then looks again or connects anew.
+
+A broker that was away is looked for every second. The client would wait two seconds longer after each attempt, up to
+half a minute, and orders with it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import redis
+from celery.app.amqp import AMQP
+from kombu import Connection
 from kombu.transport import virtual
 from kombu.transport.redis import Channel, QoS, Transport
 from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from apps.engine import timeouts
+
+SAME_PAUSE: Final = (timeouts.BROKER_AGAIN_SECONDS, 0, timeouts.BROKER_AGAIN_SECONDS)  # first, more each time, most
 
 
 class ForgettingQoS(QoS):
@@ -66,6 +73,19 @@ class SoundChannel(Channel):
         if usual is not redis.Redis:
             raise TypeError(f"the broker's client is {usual}: whoever gives it another has to bound its waiting too")
         return BoundedClient
+
+
+class EagerConnection(Connection):
+    def _ensure_connection(self, errback: Any = None, max_retries: Any = None, *pauses: Any, **others: Any) -> Any:
+        parent: Any = super()
+        return parent._ensure_connection(errback, max_retries, *(pauses or SAME_PAUSE), **others)
+
+
+class EagerAMQP(AMQP):
+    """What the application makes its connections of."""
+
+    Connection = EagerConnection
+    BrokerConnection = EagerConnection
 
 
 def install() -> None:

@@ -49,7 +49,7 @@ HOUR_SECONDS = 3600
 
 def build() -> Celery:
     broker.install()
-    application = Celery("cdb", task_cls="cdb_project.redelivery:BoundedTask")
+    application = Celery("cdb", amqp=broker.EagerAMQP, task_cls="cdb_project.redelivery:BoundedTask")
     application.config_from_object("django.conf:settings", namespace="CELERY")
     application.conf.task_routes = {task: {"queue": queue} for task, queue in TASK_QUEUES.items()}
     application.conf.beat_schedule = {

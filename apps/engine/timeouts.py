@@ -91,9 +91,10 @@ REDIS_CONNECT_SECONDS: Final = 2
 REDIS_SOCKET_SECONDS: Final = 5
 REDIS_GLANCE_SECONDS: Final = 1
 REDIS_BLOCK_MAX_MS: Final = 2_000
-BROKER_SOCKET_SECONDS: Final = 10
-BROKER_CONNECT_SECONDS: Final = 5
-BROKER_HEALTH_CHECK_SECONDS: Final = 10
+BROKER_SOCKET_SECONDS: Final = 5
+BROKER_CONNECT_SECONDS: Final = 3
+BROKER_HEALTH_CHECK_SECONDS: Final = 5
+BROKER_AGAIN_SECONDS: Final = 1  # between two attempts to reach a broker that is away
 BROKER_MESSAGE_SECONDS: Final = 1  # from "there is a message" to its end
 
 # --- Celery -----------------------------------------------------------------------------------------------------------

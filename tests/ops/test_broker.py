@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 from kombu.transport import virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -94,6 +95,13 @@ def test_half_a_message_on_a_silent_connection_is_an_error_after_a_moment(channe
         read(channel)
     for end in (kept, theirs):
         end.close()
+
+
+def test_a_broker_that_is_away_is_looked_for_every_second() -> None:
+    pauses: list[float] = []
+    with celery.app.connection_for_read("redis://127.0.0.1:1/0") as connection, pytest.raises(OperationalError):
+        connection.ensure_connection(lambda _, pause: pauses.append(pause), 4)
+    assert pauses == [1] * 4
 
 
 def test_every_channel_of_ours_is_of_this_kind() -> None:
