@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.road.stack import Stack, wait_until
@@ -25,6 +26,8 @@ def test_the_demo_trades_and_what_it_knew_is_there_after_a_restart(stack: Stack)
     stack.up()
     status = stack.status()
     assert status["healthy"], status
+    assert _behind(status) >= {"misc", "study", "steward", "beat", "web", "flower"}
+    assert not _behind(status) & {"ingest", "drain-0", "drain-1", "trade"}
     credentials = json.loads((stack.folder / "credentials.json").read_text())
     assert stat.S_IMODE((stack.folder / "credentials.json").stat().st_mode) == 0o600
     assert credentials.keys() >= {"url", "username", "password", "flower_url"}
@@ -48,6 +51,12 @@ def test_the_demo_trades_and_what_it_knew_is_there_after_a_restart(stack: Stack)
     assert again["orders"][: len(known["orders"])] == known["orders"]
     assert again["positions"].items() >= known["positions"].items()
     assert all(row["ok"] for row in stack.json("verify"))
+
+
+def _behind(status: dict[str, Any]) -> set[str]:
+    """The services that step back for the processor."""
+    ours = psutil.Process().nice()
+    return {row["name"] for row in status["services"] if row["pid"] and psutil.Process(row["pid"]).nice() > ours}
 
 
 def _memory(stack: Stack) -> dict[str, Any]:
