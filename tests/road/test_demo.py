@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from celery import Celery
 
 from tests.road.stack import Stack, wait_until
 
@@ -28,6 +29,7 @@ def test_the_demo_trades_and_what_it_knew_is_there_after_a_restart(stack: Stack)
     assert status["healthy"], status
     assert _behind(status) >= {"misc", "study", "steward", "beat", "web", "flower"}
     assert not _behind(status) & {"ingest", "drain-0", "drain-1", "trade"}
+    assert Celery(broker=stack.runtime["redis_url"]).control.inspect(timeout=2).ping() is None, "none takes commands"
     credentials = json.loads((stack.folder / "credentials.json").read_text())
     assert stat.S_IMODE((stack.folder / "credentials.json").stat().st_mode) == 0o600
     assert credentials.keys() >= {"url", "username", "password", "flower_url"}

@@ -97,8 +97,7 @@ _ALL = (
     Service("valkey", SERVERS, _embedded),
     Service("exchange", EXCHANGE, _manage("run_exchange"), 3),
     *(_drain(index) for index in range(DRAIN_PROCESSES)),
-    # Nobody may revoke tasks of, or stop, the process that sends orders: it takes no remote commands.
-    Service("trade", WORKERS, lambda *_: _worker("trade", "trade", "--", "worker.enable_remote_control=False")),
+    Service("trade", WORKERS, lambda *_: _worker("trade", "trade")),
     Service("misc", WORKERS, lambda *_: _worker("misc", "misc"), niceness=5),
     # Simulations take long and all of a core: they have a process of their own, and what trades goes first.
     Service("study", WORKERS, lambda *_: _worker("study", "study"), niceness=10),
