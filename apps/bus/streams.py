@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 import redis
@@ -134,6 +134,14 @@ def read(
     """Entries after `after`, oldest first, as (id, payload); the payload is None if the entry has no field `b`."""
     rows = cast("list[Any]", client.xrange(stream_key(epoch, shard), min=f"({after}", max=through, count=count))
     return [(entry_id.decode(), entry.get(FIELD)) for entry_id, entry in rows]
+
+
+def wait_for_more(client: redis.Redis, epoch: int, positions: Mapping[int, str], *, milliseconds: int) -> list[int]:
+    """The shards that have entries behind these positions; waits until one has. Empty when the time is over."""
+    keys = {stream_key(epoch, shard).encode(): shard for shard in positions}
+    wanted: Any = {key: positions[shard] for key, shard in keys.items()}
+    found = cast("list[Any]", client.xread(wanted, count=1, block=milliseconds))
+    return [keys[key] for key, _ in found]
 
 
 def scan(

@@ -35,14 +35,24 @@ def tools() -> Tools:
     name="signals.drain_shard", send_events=False, max_retries=2, autoretry_for=(OperationalError,), retry_backoff=1
 )
 def drain_shard(epoch: int, shard: int) -> None:
-    """Drain one shard; ring again if there is more, and for orders that may meet their quote now."""
-    from apps.signals.services import drain
+    """Drain one shard and stay while its neighbours in this process flow; ring again if there is more, and for orders
+    that may meet their quote now."""
+    from apps.signals.services import attending, drain
+
+    def ring(number: int) -> None:
+        drain_shard.apply_async(kwargs={"epoch": epoch, "shard": number}, queue=f"shard.{number}")
+
+    def orders_wait(number: int) -> None:
+        current_app.send_task(settings.PIPELINE_ROUTES["WatermarkAdvanced"], kwargs={"epoch": epoch, "shard": number})
 
     found = drain.drain_shard(epoch=epoch, shard=shard, tools=tools())
     if found.orders_waiting:
-        current_app.send_task(settings.PIPELINE_ROUTES["WatermarkAdvanced"], kwargs={"epoch": epoch, "shard": shard})
+        orders_wait(shard)
     if found.more:
-        drain_shard.apply_async(kwargs={"epoch": epoch, "shard": shard}, queue=f"shard.{shard}")
+        ring(shard)
+    elif not found.locked:
+        for number in attending.attend(epoch=epoch, tools=tools(), orders_wait=orders_wait):
+            ring(number)
     failpoint("drain.before_ack")
 
 

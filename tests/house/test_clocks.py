@@ -23,6 +23,7 @@ MAY_MEASURE = {
     "apps/market/rest.py": "how long an answer takes; a default that a test replaces",
     "apps/bus/budget.py": "a default that a test replaces",
     "apps/outbox/at_hand.py": "how long one turn may last",
+    "apps/signals/services/attending.py": "how long a visit may last; a default that a test replaces",
     "apps/execution/venues/mexc/client.py": "the deadline of a call; a default that a test replaces",
     "apps/live/pusher.py": "how long a snapshot took",
     "apps/ops/embedded/ready.py": "waiting for a server to start",

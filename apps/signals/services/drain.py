@@ -80,6 +80,11 @@ def forget() -> None:
     _warm.clear()
 
 
+def positions(epoch: int) -> dict[int, str]:
+    """How far each shard has been read whose state is warm in this process."""
+    return {shard: warm.position for (of_epoch, shard), warm in _warm.items() if of_epoch == epoch}
+
+
 def drain_shard(*, epoch: int, shard: int, tools: Tools) -> Drained:
     """Drain what waits, in several transactions if there is much. Raises nothing that a later call would not mend."""
     total = Drained(locked=False)
@@ -97,8 +102,8 @@ def drain_shard(*, epoch: int, shard: int, tools: Tools) -> Drained:
     return total
 
 
-def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
-    """One read of the stream in one transaction."""
+def drain_once(*, epoch: int, shard: int, tools: Tools, attended: bool = False) -> Drained:
+    """One read of the stream in one transaction. An attended shard's flag is not touched (`services.attending`)."""
     failpoint("drain.before_lock")
     try:
         with transaction.atomic():
@@ -106,7 +111,8 @@ def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
             if cursor is None:
                 return Drained(locked=True)
             failpoint("drain.after_lock")
-            tools.writer.delete(streams.dirty_key(epoch, shard))
+            if not attended:
+                tools.writer.delete(streams.dirty_key(epoch, shard))
             warm = _trusted(cursor, tools)
             state.follow_schedule(warm)
             rows = _next_rows(warm, tools)
@@ -121,7 +127,7 @@ def drain_once(*, epoch: int, shard: int, tools: Tools) -> Drained:
         raise
     failpoint("drain.after_commit")
     full = len(rows) == tools.entries_per_read
-    dirty = bool(tools.reader.exists(streams.dirty_key(epoch, shard)))
+    dirty = not attended and bool(tools.reader.exists(streams.dirty_key(epoch, shard)))
     return Drained(False, len(rows), signals, full or dirty, bool(rows) and _orders_wait(warm))
 
 
