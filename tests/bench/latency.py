@@ -35,6 +35,7 @@ CALM_MINUTES: Final = 20
 PERIOD_MINUTES: Final = 6
 HOPS_IDLE: Final = 300
 HOPS_LOADED: Final = 200
+HOPS_PACED: Final = 100  # as far apart as the loaded ones: a worker that slept is slower than one that is asked at once
 ORDERS_MIN: Final = 1_000
 TRADES_PER_S_MIN: Final = 1_000
 SECONDS_MIN: Final = 60
@@ -77,6 +78,7 @@ def _road(stack: Stack, recording: Path) -> dict[str, Any]:
     seconds, trades = time.monotonic() - began, _processed(stack) - before
     stack.wait_replayed(seconds=900)
     idle = hops(stack, HOPS_IDLE, every_seconds=0.0)
+    paced = hops(stack, HOPS_PACED, every_seconds=SECONDS_MIN / HOPS_LOADED)
     taken = sorted(float(row[0]) for row in stack.sql(ORDERS))
     stale = stack.sql("SELECT count(*) FROM risk_riskdecision WHERE reasons ? 'STALE_SIGNAL'")[0][0]
     assert len(taken) >= ORDERS_MIN, f"{len(taken)} orders"
@@ -89,6 +91,7 @@ def _road(stack: Stack, recording: Path) -> dict[str, Any]:
         "p99_ms": _share(taken, 99),
         "celery_hop_idle_p50_ms": one_hop,
         "celery_hop_idle_p99_ms": _share(idle, 99),
+        "celery_hop_idle_paced_p50_ms": statistics.median(paced),
         "celery_hop_loaded_p50_ms": statistics.median(loaded),
         "celery_hop_loaded_p99_ms": _share(loaded, 99),
         "trades_per_s": trades / seconds,
