@@ -26,7 +26,7 @@ from tests.road.recordings import START_MS
 from tests.road.stack import REPOSITORY, Stack, free_port, wait_until
 
 SYMBOLS: Final = 100
-MINUTES: Final = 54
+MINUTES: Final = 72
 TRADES_A_MINUTE: Final = 220
 SPEED: Final = 3
 WARM_UP_SPEED: Final = 20
@@ -76,14 +76,11 @@ def _road(stack: Stack, recording: Path) -> dict[str, Any]:
     began, before = time.monotonic(), _processed(stack)
     loaded = hops(stack, HOPS_LOADED, every_seconds=SECONDS_MIN / HOPS_LOADED)
     seconds, trades = time.monotonic() - began, _processed(stack) - before
-    stack.wait_replayed(seconds=900)
+    stack.wait_replayed(seconds=1_500)
     idle = hops(stack, HOPS_IDLE, every_seconds=0.0)
     paced = hops(stack, HOPS_PACED, every_seconds=SECONDS_MIN / HOPS_LOADED)
     taken = sorted(float(row[0]) for row in stack.sql(ORDERS))
     stale = stack.sql("SELECT count(*) FROM risk_riskdecision WHERE reasons ? 'STALE_SIGNAL'")[0][0]
-    assert len(taken) >= ORDERS_MIN, f"{len(taken)} orders"
-    assert seconds >= SECONDS_MIN, f"{seconds:.0f} s"
-    assert trades / seconds >= TRADES_PER_S_MIN, f"{trades / seconds:.0f} trades/s"
     one_hop = statistics.median(idle)
     found = {
         "p50_ms": statistics.median(taken),
@@ -101,7 +98,12 @@ def _road(stack: Stack, recording: Path) -> dict[str, Any]:
         "freqtrade_loop_ms": FREQTRADE_LOOP_MS,
         "hummingbot_loop_ms": HUMMINGBOT_LOOP_MS,
     }
-    return found | {"p50_over_hop": found["p50_ms"] / one_hop, "p99_over_hop": found["p99_ms"] / one_hop}
+    found |= {"p50_over_hop": found["p50_ms"] / one_hop, "p99_over_hop": found["p99_ms"] / one_hop}
+    # What was measured is told even if it was too little: it took twenty minutes.
+    assert len(taken) >= ORDERS_MIN, f"only {len(taken)} orders: {found}"
+    assert seconds >= SECONDS_MIN, f"only {seconds:.0f} s: {found}"
+    assert trades / seconds >= TRADES_PER_S_MIN, f"only {trades / seconds:.0f} trades/s: {found}"
+    return found
 
 
 def warm_up(stack: Stack, recording: Path) -> None:
