@@ -1,9 +1,9 @@
 """A worker that takes no message although some wait for it ends itself, and the supervisor starts another.
 
 A worker may be there, answer, tell that it lives, and yet never ask the broker again: its event loop has lost the
-connection that it reads from (celery/celery issues 8030 and 10302 tell of it). All of the known ways are mended in the
-releases we use, or in `cdb_project.broker`; this is for those that nobody knows yet. Messages that wait longer than any
-task of this worker may last, without one being taken, are a sign that needs no knowledge of the way.
+connection that it reads from (celery/celery issues 8030 and 10302 tell of it). The known ways are closed by the
+releases we use, `cdb_project.broker` and the settings; this is for those that nobody knows yet. Messages that wait
+longer than any task of this worker may last, without one being taken, are a sign that needs no knowledge of the way.
 """
 
 from __future__ import annotations

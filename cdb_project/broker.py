@@ -43,6 +43,8 @@ class ForgettingQoS(QoS):
 
 
 class EagerConnection(Connection):
+    """Waits as long before the tenth attempt as before the first."""
+
     def _ensure_connection(self, errback: Any = None, max_retries: Any = None, *pauses: Any, **others: Any) -> Any:
         parent: Any = super()
         return parent._ensure_connection(errback, max_retries, *(pauses or SAME_PAUSE), **others)
